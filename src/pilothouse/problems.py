@@ -1,0 +1,150 @@
+"""Problems are values: what is wrong, where, how bad, and the way out.
+
+A check returns every problem it finds, never only the first. A problem that a
+person cannot act upon is not one: `hint` says the fix, and `docs/problems/`
+holds a page for each code. Exceptions are for plumbing only and live at the
+end of this module.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How bad: an `error` fails a check, a `warning` does not, `info` is a finding worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for the worst, so that sorting puts errors first."""
+        return _RANKS[self]
+
+
+_RANKS = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A place in a file; `line` and `column` count from 1, 0 means "the file as a whole".
+
+    `excerpt` is the text of that line (without the newline) and `width` the
+    number of characters that the caret underlines.
+    """
+
+    path: str
+    line: int = 0
+    column: int = 0
+    width: int = field(default=1, compare=False)
+    excerpt: str = field(default="", compare=False, repr=False)
+
+    def __str__(self) -> str:
+        if not self.line:
+            return self.path
+        return f"{self.path}:{self.line}:{self.column}" if self.column else f"{self.path}:{self.line}"
+
+
+NOWHERE = Place("")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding.
+
+    `code` is `area/slug` (for example `platform/unknown-field`) and names the page
+    `docs/problems/<area>/<slug>.md`. `message` is one sentence without a final
+    full stop that names the offender; `hint` is the way out.
+    `teams` are the names of the teams that the problem concerns, `cluster` the
+    cluster it was found for ("" when it holds for all).
+    """
+
+    code: str
+    message: str
+    place: Place = NOWHERE
+    severity: Severity = Severity.ERROR
+    hint: str = ""
+    related: tuple[Place, ...] = ()
+    teams: tuple[str, ...] = ()
+    cluster: str = ""
+
+    @property
+    def sort_key(self) -> tuple[str, int, int, int, str, str]:
+        return (self.place.path, self.place.line, self.place.column, self.severity.rank, self.code, self.message)
+
+
+Problems = tuple[Problem, ...]
+
+
+def error(code: str, message: str, place: Place = NOWHERE, hint: str = "", **more: object) -> Problem:
+    """A problem that fails a check."""
+    return Problem(code, message, place, Severity.ERROR, hint, **more)  # type: ignore[arg-type]
+
+
+def warning(code: str, message: str, place: Place = NOWHERE, hint: str = "", **more: object) -> Problem:
+    """A problem that is shown and fails nothing by itself."""
+    return Problem(code, message, place, Severity.WARNING, hint, **more)  # type: ignore[arg-type]
+
+
+def info(code: str, message: str, place: Place = NOWHERE, hint: str = "", **more: object) -> Problem:
+    """Something worth knowing."""
+    return Problem(code, message, place, Severity.INFO, hint, **more)  # type: ignore[arg-type]
+
+
+def ordered(problems: Iterable[Problem]) -> Problems:
+    """The problems by file, line and column, each one once."""
+    return tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.sort_key))
+
+
+def has_errors(problems: Iterable[Problem]) -> bool:
+    return any(problem.severity is Severity.ERROR for problem in problems)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint "did you mean `x`?" for the known word nearest to `word`, or ""."""
+    found = difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)
+    return f"did you mean `{found[0]}`?" if found else ""
+
+
+def one_of(known: Sequence[str] | Iterable[str], limit: int = 8) -> str:
+    """A hint "known: a, b, c" that stays on one line."""
+    words = sorted(set(known))
+    tail = f" and {len(words) - limit} more" if len(words) > limit else ""
+    return f"known: {', '.join(words[:limit])}{tail}" if words else "none is declared"
+
+
+class PilothouseError(Exception):
+    """The root of the one small tree of exceptions, for plumbing alone.
+
+    The message is one line that names the offender; `hint` is the way out.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Unavailable(PilothouseError):
+    """Something outside does not answer: a server, the database, a full disk, a port in use."""
+
+
+class Denied(PilothouseError):
+    """The caller may not do that."""
+
+
+class Invalid(PilothouseError):
+    """What was given cannot be used; `problems` says where, when more than one thing is wrong."""
+
+    def __init__(self, message: str, hint: str = "", problems: Problems = ()) -> None:
+        super().__init__(message, hint)
+        self.problems = problems
+
+
+class Conflict(PilothouseError):
+    """Somebody else changed it in the meantime, or it is in a state that does not allow this."""
