@@ -33,7 +33,35 @@ MAX_BYTES = 5_000_000
 MAX_NODES = 500_000
 MAX_DEPTH = 100
 
-_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_Parser: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+class TooDeep(yaml.MarkedYAMLError):
+    """More than `MAX_DEPTH` levels."""
+
+
+class BaseLoader(_Parser):  # type: ignore[misc]  # which of the two parsers it is, is known at run time only
+    """Reads every scalar as text; the C parser where it was built, which is about ten times as fast.
+
+    PyYAML's composer recurses without a limit, and the C one then ends the whole process: a text of 50 kB
+    is enough. It announces each node to the resolver, which counts here instead of resolving: tags are
+    never looked at (`scalar` decides by itself).
+    """
+
+    depth = 0
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH + 1:
+            mark = current_node.start_mark
+            raise TooDeep(problem=f"nested more than {MAX_DEPTH} levels deep", problem_mark=mark)
+
+    def ascend_resolver(self) -> None:
+        self.depth -= 1
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        return ""
+
 
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OCT = re.compile(r"0o[0-7]+\Z")
@@ -113,7 +141,7 @@ def load(source: Source) -> tuple[list[Node], list[Problem]]:
     problems: list[Problem] = []
     budget = [MAX_NODES]
     try:
-        for root in yaml.compose_all(source.text, Loader=_Loader):
+        for root in yaml.compose_all(source.text, Loader=BaseLoader):
             try:
                 node = _Builder(source, budget).build(root)
             except _Refused as refused:
@@ -124,6 +152,10 @@ def load(source: Source) -> tuple[list[Node], list[Problem]]:
             problems.extend(node[1])
             if node[0].data is not None:
                 nodes.append(node[0])
+    except TooDeep as failure:
+        deep = failure.problem_mark
+        place = source.place(deep.line + 1, deep.column + 1) if deep else source.place()
+        problems.append(_too_complex(str(failure.problem), place))
     except yaml.MarkedYAMLError as failure:
         mark = failure.problem_mark or failure.context_mark
         place = source.place(mark.line + 1, mark.column + 1) if mark else source.place()
@@ -142,6 +174,11 @@ def load(source: Source) -> tuple[list[Node], list[Problem]]:
             )
         )
     return nodes, problems
+
+
+def _too_complex(message: str, place: Place) -> Problem:
+    hint = "write the values out where they are needed, without anchors inside anchors"
+    return error("source/too-complex", message, place, hint)
 
 
 def _syntax_hint(source: Source, place: Place, what: str) -> str:
@@ -175,17 +212,13 @@ class _Builder:
 
     def value(self, node: yaml.Node, path: Path) -> Any:
         self.budget[0] -= 1
-        if self.budget[0] <= 0 or len(path) > MAX_DEPTH:
-            raise _Refused(
-                error(
-                    "source/too-complex",
-                    "the document is too large once its aliases are written out"
-                    if self.budget[0] <= 0
-                    else f"nested more than {MAX_DEPTH} levels deep",
-                    self.source.place(*self.mark(node)),
-                    "write the values out where they are needed, without anchors inside anchors",
-                )
+        if self.budget[0] <= 0 or len(path) > MAX_DEPTH:  # aliases may nest what the text does not
+            message = (
+                "the document is too large once its aliases are written out"
+                if self.budget[0] <= 0
+                else f"nested more than {MAX_DEPTH} levels deep"
             )
+            raise _Refused(_too_complex(message, self.source.place(*self.mark(node))))
         self.values[path] = self.mark(node)
         if isinstance(node, yaml.ScalarNode):
             return scalar(node)
@@ -316,6 +349,10 @@ def _complaint(node: Node, model: type[BaseModel], area: str, at: Path, item: An
         given = str(item.get("input"))
         message = f"{given!r} is not one of {', '.join(expected)}"
         hint = nearest(given, expected)
+    elif kind == "string_type" and isinstance(item.get("input"), bool | int | float):
+        place = node.at(*path)
+        text = place.excerpt[place.column - 1 : place.column - 1 + place.width]
+        message, hint = f"{text} is not text", f'quote it: "{text}"'
     elif kind not in ("value_error", "assertion_error"):
         message = message[:1].lower() + message[1:]
     return error(f"{area}/bad-value", f"`{dotted}`: {message}" if dotted else message, node.at(*path), hint)

@@ -510,6 +510,8 @@ class AccessProfile:
     elevated: bool = False
     approval: bool = False
     approver_groups: tuple[str, ...] = ()
+    without_approval: str = ""
+    """Why an elevated profile needs no approval, in words."""
     clusters: frozenset[str] = frozenset()
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
@@ -529,6 +531,9 @@ class Platform:
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
     profiles: Mapping[str, AccessProfile] = field(default_factory=dict)
+    unreadable: frozenset[str] = field(default=frozenset(), compare=False)
+    """What is declared but could not be read, such as `Service payments/api`, or a file's path
+    where its YAML ended early. Nothing complains that these are missing."""
 
     def services_on(self, cluster: str) -> tuple[Service, ...]:
         return tuple(service for service in self.services.values() if service.runs_on(cluster))

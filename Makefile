@@ -1,0 +1,65 @@
+# Every target sets up what it needs: a Python (3.11 or newer) and make are enough to start.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+ifeq ($(strip $(PYTHON)),)
+PYTHON := python3
+endif
+BIN := .venv/bin
+DATA ?= data
+export PYTHONDONTWRITEBYTECODE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-real lint format bench lock wheel testbed clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: ## Set up .venv from the lock file, when it is missing or stale
+	@$(PYTHON) tools/venv.py dev
+
+run: ## Render and check the example bank, then serve the demo portal until Ctrl-C
+	@$(PYTHON) tools/venv.py run
+	@$(BIN)/pilothouse render examples/bank --out build/bank --quiet
+	@exec $(BIN)/pilothouse demo --data $(DATA)
+
+test: ## Run the tests that need nothing but Python
+	@$(PYTHON) tools/venv.py dev
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m pytest -n 2 -m "not real" --cov=pilothouse --cov-branch --cov-report=
+	@$(BIN)/python tools/coverage_floor.py
+
+test-real: ## Get the real programs and run the tests that need them
+	@$(PYTHON) tools/venv.py real
+	@$(BIN)/python tests/real/servers/obtain.py
+	@$(BIN)/python -m pytest -m real
+
+testbed: ## Get the real programs that test-real needs
+	@$(PYTHON) tools/venv.py real
+	@$(BIN)/python tests/real/servers/obtain.py
+
+lint: ## Style, types, and the floors of the house
+	@$(PYTHON) tools/venv.py dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: ## Format the code
+	@$(PYTHON) tools/venv.py dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: ## Run the benchmarks
+	@$(PYTHON) tools/venv.py dev
+	@$(BIN)/python -m bench
+
+wheel: ## Build the wheel into dist/
+	@$(PYTHON) tools/venv.py dev
+	@$(BIN)/python -m hatchling build -t wheel
+
+lock: ## Write the lock files anew from pyproject.toml (needs uv on the PATH)
+	@PYTHON=$(PYTHON) sh tools/lock.sh
+
+clean: ## Remove what the targets made, save .venv and the data folder
+	@rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .import_linter_cache .hypothesis

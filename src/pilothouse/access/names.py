@@ -1,0 +1,77 @@
+"""The names that a profile has in a cluster: groups of certificates, roles and bindings.
+
+A group is what RBAC sees of a certificate's O field. Its form says everything:
+
+    ph:<profile>                      a standing profile
+    ph:<profile>:<team>               the same, in the namespaces of one team
+    ph:elevated:<profile>[:<team>]    an elevated one
+
+Names of RBAC objects may hold `:` (https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#path-segment-names).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pilothouse.labels import GROUP_PREFIX
+from pilothouse.platform.model import AccessProfile, Scope
+
+ELEVATED = "elevated"
+"""The word that marks the group of an elevated profile; no profile may be called so."""
+
+PROFILE_LABEL = "pilothouse.dev/profile"
+"""Label of every Role and binding of ours: the profile that it was derived from."""
+
+SYSTEM_PREFIX = "system:"
+"""Kubernetes' own users and groups. `system:masters` bypasses RBAC: nothing of ours ever carries the prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupName:
+    """A group of ours, taken apart; `team` is "" where the profile holds for all."""
+
+    profile: str
+    team: str = ""
+    elevated: bool = False
+
+    def __str__(self) -> str:
+        parts = [ELEVATED] if self.elevated else []
+        parts.append(self.profile)
+        if self.team:
+            parts.append(self.team)
+        return GROUP_PREFIX + ":".join(parts)
+
+    @classmethod
+    def parse(cls, group: str) -> GroupName | None:
+        """None for a group that is not of our form."""
+        if not group.startswith(GROUP_PREFIX):
+            return None
+        parts = group.removeprefix(GROUP_PREFIX).split(":")
+        elevated = parts[0] == ELEVATED
+        if elevated:
+            parts = parts[1:]
+        if not 1 <= len(parts) <= 2 or not all(parts):
+            return None
+        return cls(parts[0], parts[1] if len(parts) == 2 else "", elevated)
+
+
+def group(profile: AccessProfile, team: str = "") -> str:
+    """The group of a profile (in one team's namespaces, where its scope says so)."""
+    return str(GroupName(profile.name, team, profile.elevated))
+
+
+def groups_for(profile: AccessProfile, teams: tuple[str, ...]) -> tuple[str, ...]:
+    """The groups that a certificate of that profile carries for a member of these teams, sorted."""
+    if profile.scope is Scope.TEAM_NAMESPACES:
+        return tuple(group(profile, team) for team in sorted(set(teams)))
+    return (group(profile),)
+
+
+def role(profile: AccessProfile) -> str:
+    """The name of the ClusterRole that the profile's bindings refer to."""
+    return profile.cluster_role or str(GroupName(profile.name, elevated=profile.elevated))
+
+
+def is_system(name: str) -> bool:
+    """Whether a user or group name is Kubernetes' own, however it is written."""
+    return name.strip().lower().startswith(SYSTEM_PREFIX)

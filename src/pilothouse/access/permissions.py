@@ -1,0 +1,342 @@
+"""Who may do what: one table, and the one function that enforces it.
+
+Roles follow from the declarations: membership and approvers from `Team`, who may ask for which
+certificate and who agrees to it from `AccessProfile`. `docs/who-may-do-what.md` holds this table; a
+test keeps both in step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from pilothouse.access.grants import Grant
+from pilothouse.platform.model import AccessProfile, Platform, Scope, Service, Team
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who acts: `user` is the directory's own name, `groups` its groups, `teams` follow from the declarations."""
+
+    user: str
+    name: str = ""
+    email: str = ""
+    groups: frozenset[str] = frozenset()
+    teams: frozenset[str] = frozenset()
+
+    @property
+    def shown(self) -> str:
+        return self.name or self.user
+
+
+def person_of(platform: Platform, user: str, groups: Iterable[str] = (), name: str = "", email: str = "") -> Person:
+    """A person with the teams that the platform gives them; name and address from their team where none is given."""
+    held = frozenset(groups)
+    teams = platform.teams_of_person(user, held)
+    member = next((m for team in teams for m in team.members if m.user == user), None)
+    return Person(
+        user,
+        name or (member.name if member else ""),
+        email or (member.email if member else ""),
+        held,
+        frozenset(team.name for team in teams),
+    )
+
+
+class Action(StrEnum):
+    READ = "read"
+    READ_AUDIT = "read-audit"
+    PROPOSE = "propose"
+    APPROVE = "approve"
+    SILENCE = "silence"
+    REQUEST = "request"
+    ELEVATE = "elevate"
+    APPROVE_ELEVATION = "approve-elevation"
+    CLAIM = "claim"
+    GIVE_BACK = "give-back"
+    ADMINISTER = "administer"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A proposed change that waits for `team` to agree.
+
+    `guarded` says why a second person is needed (high sensitivity, a guardrail), "" where none is.
+    """
+
+    team: str
+    author: str
+    guarded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate as a subject: whose it is, and for which profile."""
+
+    user: str
+    profile: str
+
+
+Kind = TypeVar("Kind")
+Subject = Service | Team | Change | AccessProfile | Grant | Certificate | Person | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, the reason in one sentence, and users or groups who could help where it is no."""
+
+    allowed: bool
+    why: str
+    whom_to_ask: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    action: Action
+    what: str
+    who: str
+    ask: str
+    rule: Callable[[Person, Subject, Platform], Decision] = field(compare=False, repr=False)
+
+
+def may(person: Person, action: Action, subject: Subject, platform: Platform) -> Decision:
+    """Whether the person may do that to the subject; a subject of the wrong kind is a mistake of the caller."""
+    return _ROWS[action].rule(person, subject, platform)
+
+
+def table() -> tuple[Row, ...]:
+    """The table, in the order of the document."""
+    return tuple(_ROWS.values())
+
+
+def markdown() -> str:
+    """The table as `docs/who-may-do-what.md` holds it."""
+    lines = ["| Action | What it is | Who may | Whom to ask otherwise |", "|---|---|---|---|"]
+    lines += [f"| `{row.action}` | {row.what} | {row.who} | {row.ask} |" for row in table()]
+    return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def _expect(subject: Subject, kind: type[Kind]) -> Kind:
+    if not isinstance(subject, kind):
+        raise TypeError(f"a {kind.__name__} is wanted, not {type(subject).__name__}")
+    return subject
+
+
+def _platform_people(platform: Platform) -> tuple[str, ...]:
+    team = platform.platform_team
+    return (team.approvers or tuple(member.user for member in team.members)) if team else ()
+
+
+def _is_platform(person: Person, platform: Platform) -> bool:
+    team = platform.platform_team
+    return team is not None and team.name in person.teams
+
+
+def _approvers(platform: Platform, team: str) -> tuple[str, ...]:
+    found = platform.teams.get(team)
+    return (found.approvers or tuple(member.user for member in found.members)) if found else ()
+
+
+def _anyone(person: Person, _subject: Subject, _platform: Platform) -> Decision:
+    return Decision(True, "whoever is logged in may read")
+
+
+def _read_audit(person: Person, subject: Subject, platform: Platform) -> Decision:
+    if isinstance(subject, Person) and subject.user == person.user:
+        return Decision(True, "your own entries")
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    if any(person.user in team.approvers for team in platform.teams.values()):
+        return Decision(True, "you approve for a team")
+    return Decision(
+        False,
+        "the entries of others are for approvers and the platform team; you see your own",
+        _platform_people(platform),
+    )
+
+
+def _of_team(person: Person, subject: Subject, platform: Platform) -> Decision:
+    team = subject.team if isinstance(subject, Service) else _expect(subject, Team).name
+    if team in person.teams:
+        return Decision(True, f"you belong to team {team}")
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    return Decision(False, f"it belongs to team {team}, and you do not", _approvers(platform, team))
+
+
+def _approve(person: Person, subject: Subject, platform: Platform) -> Decision:
+    change = _expect(subject, Change)
+    approvers = _approvers(platform, change.team)
+    asked = tuple(user for user in approvers if user != change.author)
+    if not change.guarded:
+        if change.team in person.teams or person.user in approvers:
+            return Decision(True, f"you belong to team {change.team}, and nothing in it needs a second person")
+        return Decision(False, f"only members of team {change.team} may", asked)
+    if person.user == change.author:
+        return Decision(False, f"another person must agree: {change.guarded}", asked)
+    if person.user in approvers:
+        return Decision(True, f"you approve for team {change.team}")
+    return Decision(False, f"only approvers of team {change.team} may: {change.guarded}", asked)
+
+
+def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decision:
+    if not person.groups.intersection(profile.groups):
+        return Decision(False, f"it is for members of {_or(profile.groups)}", profile.groups)
+    if profile.scope is Scope.TEAM_NAMESPACES and not person.teams:
+        return Decision(
+            False,
+            "it holds in the namespaces of your teams, and you are in none",
+            _platform_people(platform),
+        )
+    return Decision(True, f"you are a member of {_or(sorted(person.groups.intersection(profile.groups)))}")
+
+
+def _request(person: Person, subject: Subject, platform: Platform) -> Decision:
+    profile = _expect(subject, AccessProfile)
+    if profile.elevated:
+        return Decision(False, "it is elevated: ask for it with a reason", profile.approver_groups)
+    return _holds(person, profile, platform)
+
+
+def _elevate(person: Person, subject: Subject, platform: Platform) -> Decision:
+    profile = _expect(subject, AccessProfile)
+    if not profile.elevated:
+        return Decision(False, "it is no elevated profile: request a certificate for it")
+    return _holds(person, profile, platform)
+
+
+def _approve_elevation(person: Person, subject: Subject, platform: Platform) -> Decision:
+    grant = _expect(subject, Grant)
+    profile = platform.profiles.get(grant.profile)
+    groups = profile.approver_groups if profile else ()
+    if person.user == grant.user:
+        return Decision(False, "nobody decides on a request of their own", groups)
+    if not person.groups.intersection(groups):
+        return Decision(False, f"only members of {_or(groups)} may", groups)
+    return Decision(True, f"you are a member of {_or(sorted(person.groups.intersection(groups)))}")
+
+
+def _claim(person: Person, subject: Subject, platform: Platform) -> Decision:
+    grant = _expect(subject, Grant)
+    if person.user != grant.user:
+        return Decision(False, f"only {grant.user}, who asked, may", (grant.user,))
+    profile = platform.profiles.get(grant.profile)
+    if profile is None or not profile.elevated:
+        return Decision(False, f"the profile {grant.profile} is not an elevated one any more")
+    return _holds(person, profile, platform)
+
+
+def _give_back(person: Person, subject: Subject, platform: Platform) -> Decision:
+    owner = subject.user if isinstance(subject, Grant) else _expect(subject, Certificate).user
+    if person.user == owner:
+        return Decision(True, "it is yours")
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    return Decision(False, f"it is {owner}'s", (owner, *_platform_people(platform)))
+
+
+def _administer(person: Person, _subject: Subject, platform: Platform) -> Decision:
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    return Decision(False, "only the platform team may", _platform_people(platform))
+
+
+def _or(words: Iterable[str]) -> str:
+    return " or ".join(words) or "nobody"
+
+
+_ROWS: dict[Action, Row] = {
+    row.action: row
+    for row in (
+        Row(
+            Action.READ,
+            "See services, alerts, policies, profiles and their effects",
+            "everyone who is logged in",
+            "—",
+            _anyone,
+        ),
+        Row(
+            Action.READ_AUDIT,
+            "See the ledger's entries",
+            "one's own: everyone; all: the platform team and approvers of any team",
+            "the platform team",
+            _read_audit,
+        ),
+        Row(
+            Action.PROPOSE,
+            "Propose a change of a service",
+            "members of its team, the platform team",
+            "approvers of its team",
+            _of_team,
+        ),
+        Row(
+            Action.APPROVE,
+            "Agree to a proposed change for a team",
+            "members of that team; where a guardrail or high sensitivity asks for a second person, its approvers"
+            " (all members where it names none), never the author",
+            "other approvers of that team",
+            _approve,
+        ),
+        Row(
+            Action.SILENCE,
+            "Silence alerts of a team",
+            "members of that team, the platform team",
+            "approvers of that team",
+            _of_team,
+        ),
+        Row(
+            Action.REQUEST,
+            "Get a certificate for a standing profile",
+            "members of the profile's `groups`, with a team where the profile holds in teams' namespaces",
+            "the profile's `groups`",
+            _request,
+        ),
+        Row(
+            Action.ELEVATE,
+            "Ask for an elevated profile",
+            "members of the profile's `groups`, with a reason",
+            "the profile's `groups`",
+            _elevate,
+        ),
+        Row(
+            Action.APPROVE_ELEVATION,
+            "Approve or deny such a request",
+            "members of the profile's `approverGroups`, never who asked",
+            "the profile's `approverGroups`",
+            _approve_elevation,
+        ),
+        Row(
+            Action.CLAIM,
+            "Claim what was approved",
+            "who asked, while still a member of the profile's `groups` and the approver of its `approverGroups`",
+            "who asked",
+            _claim,
+        ),
+        Row(
+            Action.GIVE_BACK,
+            "Give a certificate or an elevation back early",
+            "its holder, the platform team",
+            "its holder",
+            _give_back,
+        ),
+        Row(
+            Action.ADMINISTER,
+            "Run jobs, reload, manage users, export the ledger's head",
+            "the platform team",
+            "the platform team",
+            _administer,
+        ),
+    )
+}
+
+__all__ = ["Action", "Certificate", "Change", "Decision", "Person", "markdown", "may", "person_of", "table"]

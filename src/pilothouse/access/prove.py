@@ -1,0 +1,282 @@
+"""An independent look at what was derived for Vault: can a role or a policy give more than its profile says?
+
+It reads the rendered bodies as Vault reads them, absent fields taken for Vault's own defaults, and
+knows nothing of how they were made. The settings that let a PKI role sign what it should not are those of
+https://developer.hashicorp.com/vault/api-docs/secret/pki#create-update-role; paths of policies match as in
+https://developer.hashicorp.com/vault/docs/concepts/policies#policy-syntax (`*` at the end, `+` for one segment).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pilothouse.access.content import VaultContent, seconds
+from pilothouse.access.names import is_system
+from pilothouse.access.vault import PkiRole, Policy
+from pilothouse.problems import NOWHERE, Place, Problem, error
+
+# field → (Vault's default, is it safe, what an unsafe value does)
+_MUST: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
+    "allow_any_name": (False, lambda v: v is False, "any name can be signed"),
+    "allow_subdomains": (False, lambda v: v is False, "`x.alice` can be signed for alice"),
+    "allow_glob_domains": (False, lambda v: v is False, "names that match a pattern can be signed"),
+    "allow_wildcard_certificates": (True, lambda v: v is False, "names with `*` can be signed"),
+    "allow_localhost": (True, lambda v: v is False, "`localhost` can be signed"),
+    "allow_ip_sans": (True, lambda v: v is False, "addresses can be put into the certificate"),
+    "allowed_uri_sans": ([], lambda v: not v, "URIs can be put into the certificate"),
+    "allowed_other_sans": ([], lambda v: not v, "other names can be put into the certificate"),
+    "allowed_user_ids": ([], lambda v: not v, "a user id of the request's choice can be signed"),
+    "allowed_serial_numbers": ([], lambda v: not v, "a serial number attribute of the request's choice can be signed"),
+    "allowed_domains_template": (False, lambda v: v is True, "the name template is taken literally"),
+    "allow_bare_domains": (False, lambda v: v is True, "the engineer's own name is refused"),
+    "enforce_hostnames": (True, lambda v: v is True, "names are not checked"),
+    "cn_validations": (
+        ["email", "hostname"],
+        lambda v: v == ["hostname"],
+        "`disabled` skips allowed_domains, and `email` accepts `x@alice` for alice",
+    ),
+    "use_csr_common_name": (True, lambda v: v is False, "the CSR chooses the user name"),
+    "use_csr_sans": (True, lambda v: v is False, "the CSR chooses alternative names"),
+    "server_flag": (True, lambda v: v is False, "the certificate can serve as a server's"),
+    "client_flag": (True, lambda v: v is True, "the certificate cannot log in"),
+    "code_signing_flag": (False, lambda v: v is False, "the certificate can sign code"),
+    "email_protection_flag": (False, lambda v: v is False, "the certificate can sign mail"),
+    "ext_key_usage": ([], lambda v: not v, "further key usages are given"),
+    "ext_key_usage_oids": ([], lambda v: not v, "further key usages are given"),
+    "key_type": ("rsa", lambda v: v == "ec", "other kinds of keys are accepted"),
+    "key_bits": (0, lambda v: v == 256, "keys of another size are accepted"),
+    "key_usage": (
+        ["DigitalSignature", "KeyAgreement", "KeyEncipherment"],
+        lambda v: v == ["DigitalSignature"],
+        "the key may be used for more than to log in",
+    ),
+    "basic_constraints_valid_for_non_ca": (False, lambda v: v is False, "constraints of authorities are written"),
+    "require_cn": (True, lambda v: v is True, "a certificate without a user can be signed"),
+    "not_before_duration": ("30s", lambda v: v in ("5m", "300s"), "clocks that are 5 minutes apart refuse it"),
+    "no_store": (False, lambda v: v is False, "the serial is not kept and cannot be revoked"),
+}
+
+
+def role(item: PkiRole, content: VaultContent) -> Iterable[Problem]:
+    """What is wrong with a PKI role, each with the place of the field in `secrets/vault/pki-role.yaml`."""
+    for field, (default, is_safe, consequence) in _MUST.items():
+        value = item.body.get(field, default)
+        if not is_safe(value):
+            stated = field in item.body
+            yield error(
+                "access/unsafe-pki-role",
+                f"`{field}: {_show(value)}`{'' if stated else ' (the default of Vault)'} in a PKI role: {consequence}",
+                content.role_node.at("spec", field) if stated else content.role_node.at("spec"),
+                f"set `{field}: {_show(_safe_value(field))}`",
+            )
+    yield from _identity(item, content)
+
+
+def _identity(item: PkiRole, content: VaultContent) -> Iterable[Problem]:
+    place = content.role_node.at("spec")
+    if item.body.get("organization") != [item.group]:
+        yield error(
+            "access/unsafe-pki-role",
+            f"the role {item.name} signs the groups {_show(item.body.get('organization'))}, not only {item.group}",
+            place,
+            "leave `organization` to pilothouse",
+        )
+    for group in item.body.get("organization") or ():
+        if is_system(str(group)):
+            yield error(
+                "access/system-group",
+                f"the role {item.name} signs Kubernetes' own group `{group}`",
+                place,
+                "remove it: such a group passes by RBAC",
+            )
+    if seconds(str(item.body.get("max_ttl", "9999h"))) > item.profile.max_lifetime:
+        yield error(
+            "access/unsafe-pki-role",
+            f"the role {item.name} signs for longer than its profile's {item.profile.max_lifetime} s",
+            place,
+            "leave `max_ttl` to pilothouse",
+        )
+    domains = list(item.body.get("allowed_domains") or ())
+    if any(not (str(d).startswith("{{identity.entity.aliases.auth_") and str(d).endswith(".name}}")) for d in domains):
+        yield error(
+            "access/unsafe-pki-role",
+            f"the role {item.name} signs the names {_show(domains)}, not only the engineer's own",
+            place,
+            "leave `allowed_domains` to pilothouse",
+        )
+
+
+def _safe_value(field: str) -> Any:
+    """A value that the check of the field accepts."""
+    _, is_safe, _ = _MUST[field]
+    options: tuple[Any, ...] = (True, False, [], "ec", 256, ["hostname"], ["DigitalSignature"], "5m")
+    return next(value for value in options if is_safe(value))
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(str(item) for item in value)}]"
+    return str(value)
+
+
+# ---------------------------------------------------------------- policies
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a policy's path covers a request's path: `*` at the end is a prefix, `+` is one segment."""
+    if pattern.endswith("*"):
+        pattern, open_end = pattern[:-1], True
+    else:
+        open_end = False
+    wanted, given = pattern.split("/"), path.split("/")
+    if len(given) < len(wanted) or (len(given) > len(wanted) and not open_end):
+        return False
+    for index, (want, have) in enumerate(zip(wanted, given, strict=False)):
+        if open_end and index == len(wanted) - 1:
+            return have.startswith(want)
+        if want not in ("+", have):
+            return False
+    return True
+
+
+def _reaches(policy: Policy, path: str) -> Place | None:
+    """The place of the first rule that gives anything on that path."""
+    for item in policy.rules:
+        if item.capabilities and "deny" not in item.capabilities and matches(item.path, path):
+            return item.place
+    return None
+
+
+_ELSEWHERE = (
+    "sys/policies/acl/anything",
+    "sys/mounts/anything",
+    "sys/auth/anything",
+    "sys/raw/anything",
+    "sys/audit/anything",
+    "auth/token/create",
+    "auth/token/create-orphan",
+    "identity/entity",
+    "identity/entity-alias",
+)
+
+
+def engineer_policy(
+    policy: Policy, mount: str, role_name: str, mounts: Iterable[str], roles: Iterable[str]
+) -> Iterable[Problem]:
+    """What a policy for one profile gives beyond having a key signed under its own role.
+
+    `mounts` are the PKI mounts of all clusters and `roles` all role names of them.
+    """
+    forbidden = {
+        f"{name}/{verb}/{other}": why
+        for name in mounts
+        for other in roles
+        for verb, why in (
+            ("issue", "Vault would make the private key"),
+            ("sign-verbatim", "the CSR would choose user and groups"),
+            ("sign-self-issued", "an authority of the caller's own could be signed"),
+            ("roles", "the role itself could be changed"),
+            ("issuer", "the authority could be chosen or changed"),
+            ("config", "the mount could be changed"),
+            ("revoke", "certificates of others could be revoked"),
+        )
+    }
+    forbidden |= {
+        f"{name}/{path}": why
+        for name in mounts
+        for path, why in (
+            ("sign-verbatim", "the CSR would choose user and groups"),
+            (f"issuer/default/sign/{role_name}", "the authority could be chosen"),
+            ("issuer/default/sign-verbatim", "the CSR would choose user and groups"),
+            ("root/sign-intermediate", "an authority of the caller's own could be signed"),
+            ("root/generate/exported", "an authority whose key is known could be made"),
+            ("keys/generate/exported", "a key that is known could be made"),
+            ("root", "the authority could be deleted"),
+        )
+    }
+    forbidden |= {
+        f"{name}/sign/{other}": f"a certificate of {name}, role {other} could be signed"
+        for name in mounts
+        for other in roles
+        if (name, other) != (mount, role_name)
+    }
+    forbidden |= dict.fromkeys(_ELSEWHERE, "it lies outside the PKI mount")
+    seen = set()
+    for path, why in forbidden.items():
+        place = _reaches(policy, path)
+        if place is not None and (place, why) not in seen:
+            seen.add((place, why))
+            yield error(
+                "access/unsafe-vault-policy",
+                f"the policy {policy.name} reaches `{path}`: {why}",
+                place,
+                f"give `update` on `{{mount}}/sign/{{role}}` only, that is `{mount}/sign/{role_name}`",
+            )
+    yield from _parameters(policy, f"{mount}/sign/{role_name}")
+
+
+_SIGN_PARAMETERS = frozenset(("csr", "common_name", "ttl", "exclude_cn_from_sans"))
+
+
+def _parameters(policy: Policy, sign: str) -> Iterable[Problem]:
+    found = [item for item in policy.rules if matches(item.path, sign)]
+    if not found:
+        yield error(
+            "access/unsafe-vault-policy",
+            f"the policy {policy.name} does not reach `{sign}`: nothing could be signed",
+            policy.rules[0].place if policy.rules else NOWHERE,
+            "add `{mount}/sign/{role}` with `capabilities: [update]`",
+        )
+    for item in found:
+        given = None if item.allowed_parameters is None else set(item.allowed_parameters)
+        if given is None or given - _SIGN_PARAMETERS:
+            what = "any parameter" if given is None else ", ".join(sorted(given - _SIGN_PARAMETERS))
+            yield error(
+                "access/unsafe-vault-policy",
+                f"the policy {policy.name} lets a request set {what} when it signs",
+                item.place,
+                "allow csr, common_name, ttl and exclude_cn_from_sans only: `not_after` passes by max_ttl",
+            )
+
+
+def workload_policy(policy: Policy, own: Iterable[str], others: Mapping[str, str], key_value: str) -> Iterable[Problem]:
+    """What a workload's policy gives beyond reading its own secrets.
+
+    `own` are its secrets' paths, `others` all further paths by the service that declares them.
+    """
+    forbidden = {
+        f"{key_value}/{part}/{path}": f"it is a secret of {service}"
+        for path, service in others.items()
+        for part in ("data", "metadata")
+    }
+    forbidden |= dict.fromkeys(_ELSEWHERE, "it lies outside the key-value mount")
+    for path, why in forbidden.items():
+        place = _reaches(policy, path)
+        if place is not None:
+            yield error(
+                "access/unsafe-vault-policy",
+                f"the policy {policy.name} reaches `{path}`: {why}",
+                place,
+                "give `read` on `{kv}/data/{path}` only",
+            )
+            break
+    for item in policy.rules:
+        if set(item.capabilities) - {"read", "deny"}:
+            yield error(
+                "access/unsafe-vault-policy",
+                f"the policy {policy.name} gives more than to read: {', '.join(item.capabilities)}",
+                item.place,
+                "a workload reads its secrets; people and pipelines write them",
+            )
+            break
+    for path in own:
+        if _reaches(policy, f"{key_value}/data/{path}") is None:
+            yield error(
+                "access/unsafe-vault-policy",
+                f"the policy {policy.name} does not reach `{key_value}/data/{path}`, which the service declares",
+                policy.rules[0].place if policy.rules else NOWHERE,
+                "add `{kv}/data/{path}` with `capabilities: [read]`",
+            )

@@ -1,0 +1,189 @@
+"""What Vault holds for a cluster: PKI mount and roles, policies, and the roles of workloads.
+
+The documents mirror Vault's API: `vault/<path>.json` is the body that is written to `<path>`
+(a policy's file is the policy itself, which `vault policy write NAME FILE` takes). There is one PKI
+mount and one Kubernetes auth mount per cluster, so that nothing that holds on dev holds on prod.
+
+Names of policies and roles join their parts with `.`, which no part can hold, so that two never meet.
+
+A PKI role takes O from its own `organization` alone, never from a request, so there is one role
+for each group of ours: `<profile>`, or `<profile>.<team>` where the profile holds in a team's namespaces
+(https://developer.hashicorp.com/vault/api-docs/secret/pki#create-update-role).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pilothouse.access import accounts, names
+from pilothouse.access.content import PathRule, VaultContent
+from pilothouse.artifacts.model import Document, Format
+from pilothouse.platform.model import AccessProfile, Cluster, Platform, Scope, Service
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PkiRole:
+    """A role of the cluster's PKI mount: its name there, the group that it signs, and what Vault is told."""
+
+    name: str
+    profile: AccessProfile
+    team: str
+    group: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A Vault policy by name, as path → rule."""
+
+    name: str
+    rules: tuple[PathRule, ...]
+
+    def body(self) -> Body:
+        """The policy in Vault's JSON form (https://developer.hashicorp.com/vault/docs/concepts/policies)."""
+        paths: Body = {}
+        for rule in self.rules:
+            entry: Body = {"capabilities": list(rule.capabilities)}
+            if rule.allowed_parameters is not None:
+                entry["allowed_parameters"] = {key: list(value) for key, value in rule.allowed_parameters.items()}
+            paths[rule.path] = entry
+        return {"path": paths}
+
+
+def mount(cluster: Cluster, content: VaultContent) -> str:
+    """The PKI mount of the cluster."""
+    return cluster.authority.mount or content.authority_mount.format(cluster=cluster.name)
+
+
+def roles(platform: Platform, cluster: Cluster, content: VaultContent) -> Iterator[PkiRole]:
+    """Every standing PKI role of the cluster, by profile and team.
+
+    An elevated profile has none: a role that stands could be signed under without a request.
+    """
+    for profile in platform.profiles.values():
+        if profile.elevated or not profile.holds_on(cluster.name):
+            continue
+        for team in _teams(profile, platform, cluster):
+            name = f"{profile.name}.{team}" if team else profile.name
+            group = names.group(profile, team)
+            yield PkiRole(name, profile, team, group, _role_body(profile, group, cluster, content))
+
+
+def _teams(profile: AccessProfile, platform: Platform, cluster: Cluster) -> tuple[str, ...]:
+    if profile.scope is not Scope.TEAM_NAMESPACES:
+        return ("",)
+    return tuple(team for team in platform.teams if platform.namespaces_of(team, cluster.name))
+
+
+def _role_body(profile: AccessProfile, group: str, cluster: Cluster, content: VaultContent) -> Body:
+    accessor = content.accessors.get(cluster.name)
+    return dict(content.role) | {
+        "allowed_domains": [f"{{{{identity.entity.aliases.{accessor}.name}}}}"] if accessor else [],
+        "organization": [group],
+        "ttl": f"{profile.lifetime}s",
+        "max_ttl": f"{profile.max_lifetime}s",
+    }
+
+
+def engineer_policy(role: PkiRole, cluster: Cluster, content: VaultContent) -> Policy:
+    """What a token needs to have a key signed under that role."""
+    values = {
+        "cluster": cluster.name,
+        "mount": mount(cluster, content),
+        "profile": role.profile.name,
+        "role": role.name,
+    }
+    return Policy(f"ph.{cluster.name}.profile.{role.name}", _fill(content.policies_for("profile"), values))
+
+
+def workload_policy(service: Service, cluster: Cluster, content: VaultContent) -> Policy:
+    """What the token of a workload may read: the secrets that its Service declares for this cluster."""
+    rules: dict[str, PathRule] = {}
+    for secret in service.secrets:
+        if secret.holds_on(cluster.name):
+            values = {
+                "cluster": cluster.name,
+                "kv": content.key_value_mount.format(cluster=cluster.name),
+                "namespace": service.namespace,
+                "path": secret.path,
+                "service": service.name,
+            }
+            rules |= {rule.path: rule for rule in _fill(content.policies_for("secret"), values)}
+    return Policy(f"ph.{cluster.name}.secrets.{service.namespace}.{service.name}", tuple(rules.values()))
+
+
+def _fill(rules: tuple[PathRule, ...], values: Mapping[str, str]) -> tuple[PathRule, ...]:
+    return tuple(
+        PathRule(rule.path.format(**values), rule.capabilities, rule.allowed_parameters, rule.place) for rule in rules
+    )
+
+
+def workload_role(service: Service, cluster: Cluster, content: VaultContent) -> Body:
+    """The Kubernetes-auth role: bound to one ServiceAccount of one namespace, and to our audience
+    (https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#create-update-role)."""
+    return {
+        "bound_service_account_names": [service.service_account],
+        "bound_service_account_namespaces": [service.namespace],
+        "audience": content.audience,
+        # The uid, so that an account that is made anew under the old name is another identity.
+        "alias_name_source": "serviceaccount_uid",
+        "token_policies": [workload_policy(service, cluster, content).name],
+        "token_no_default_policy": True,
+        "token_type": "service",
+        "token_ttl": content.token_ttl,
+        "token_max_ttl": content.token_max_ttl,
+    }
+
+
+def documents(platform: Platform, cluster: Cluster, content: VaultContent) -> Iterator[Document]:
+    """Every document below `vault/`."""
+    pki = mount(cluster, content)
+    yield _json(
+        f"sys/mounts/{pki}",
+        {
+            "type": "pki",
+            "description": f"Client certificates of cluster {cluster.name}",
+            # The API server's view and Vault's are joined by serial: https://developer.hashicorp.com/vault/docs/audit
+            "config": {
+                "max_lease_ttl": content.max_lease_ttl,
+                "audit_non_hmac_request_keys": ["common_name", "csr", "ttl", "not_after"],
+                "audit_non_hmac_response_keys": ["certificate", "serial_number"],
+            },
+        },
+    )
+    for role in roles(platform, cluster, content):
+        yield _json(f"{pki}/roles/{role.name}", dict(role.body))
+        yield _policy(engineer_policy(role, cluster, content))
+    workloads = accounts.with_secrets(platform, cluster)
+    if workloads:
+        auth = content.workload_mount.format(cluster=cluster.name)
+        yield _json(
+            f"sys/auth/{auth}",
+            {"type": "kubernetes", "description": f"Workloads of cluster {cluster.name}"},
+        )
+        key_value = content.key_value_mount.format(cluster=cluster.name)
+        yield _json(
+            f"sys/mounts/{key_value}",
+            {
+                "type": "kv",
+                "description": f"Secrets of the workloads of cluster {cluster.name}",
+                "options": {"version": "2"},
+            },
+        )
+        for service in workloads:
+            yield _json(
+                f"auth/{auth}/role/{service.namespace}.{service.name}", workload_role(service, cluster, content)
+            )
+            yield _policy(workload_policy(service, cluster, content))
+
+
+def _policy(policy: Policy) -> Document:
+    return _json(f"sys/policies/acl/{policy.name}", policy.body())
+
+
+def _json(path: str, body: Body) -> Document:
+    return Document(f"vault/{path}.json", body, Format.JSON)

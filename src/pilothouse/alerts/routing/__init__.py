@@ -1,0 +1,1 @@
+"""Alertmanager's routing, as values: read, walked, explained, written and proved."""

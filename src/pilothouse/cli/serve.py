@@ -1,0 +1,300 @@
+"""`pilothouse serve`, `demo`, `worker`, `backup`, `restore`."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pilothouse.cli.output import emit, output_option, table
+from pilothouse.problems import Invalid
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PORT = 8420
+PORT_KEY = "serve.port"
+PLATFORM_KEY = "serve.platform"
+
+
+def data_option(command: Command) -> Command:
+    """Adds `--data DIR` (parameter `data`)."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        default=Path("data"),
+        show_default=True,
+        envvar="PILOTHOUSE_DATA",
+        help="The data folder: database, keys, the platform's repository.",
+    )(command)
+
+
+def listen_options(command: Command) -> Command:
+    """Adds `--host`, `--port`, `--tls-cert`, `--tls-key` and `--trusted-proxy`."""
+    for option in (
+        click.option(
+            "--trusted-proxy", "proxies", multiple=True, metavar="NETWORK", help="Believe X-Forwarded-* from there."
+        ),
+        click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the certificate (PEM)."),
+        click.option("--tls-cert", type=click.Path(path_type=Path), help="Serve HTTPS with that certificate (PEM)."),
+        click.option(
+            "--port", type=click.IntRange(0, 65535), default=None, help=f"[default: {PORT}, or the next free one]"
+        ),
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@data_option
+@click.option("--platform", default="", help="Folder or Git address of the platform (kept for the next start).")
+@listen_options
+@click.option("--worker/--no-worker", default=True, show_default=True, help="Run the worker beside the portal.")
+def serve(
+    data: Path,
+    platform: str,
+    host: str,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    proxies: tuple[str, ...],
+    worker: bool,
+) -> None:
+    """Serve the portal, with the signer (and the worker) beside it, until Ctrl-C.
+
+    A port that was not named and is taken gives way to the next free one, which is kept for the next
+    start. Anything but the loopback address should be served with TLS, or behind a proxy that does it.
+    """
+    _serve(data, platform, host, port, tls_cert, tls_key, proxies, worker)
+
+
+def _serve(
+    data: Path,
+    platform: str,
+    host: str,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    proxies: tuple[str, ...],
+    worker: bool,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    from pilothouse.cli.processes import Process, Supervisor, claim, listen
+    from pilothouse.portal.app import utc_now
+    from pilothouse.portal.server import ServerOptions, secret_key
+    from pilothouse.store import Store, settings
+
+    _check_tls(tls_cert, tls_key)
+    _check_networks(proxies)
+    store = Store(data)
+    folder = store.folder or data
+    lock = claim(folder)
+    store.migrate()
+    secret_key(folder)
+    root = _platform(folder, platform or str(settings.get(store, PLATFORM_KEY, "")))
+    settings.put(store, PLATFORM_KEY, str(root), utc_now())
+    kept = settings.get(store, PORT_KEY, PORT)
+    open_socket = listen(host, kept if port is None else port, search=port is None)
+    chosen = int(open_socket.getsockname()[1])
+    if port is None and chosen != kept:
+        settings.put(store, PORT_KEY, chosen, utc_now())
+    store.close()
+
+    options = ServerOptions(
+        str(folder),
+        str(root),
+        open_socket.fileno(),
+        str(tls_cert.absolute()) if tls_cert else "",
+        str(tls_key.absolute()) if tls_key else "",
+        proxies,
+    )
+    common = ("--data", str(folder))
+    processes = [
+        Process("portal", ("pilothouse.portal.server", options.to_json()), pass_fds=(open_socket.fileno(),)),
+        *(
+            [Process("worker", ("pilothouse.worker", *common, "--platform", str(root)), essential=False)]
+            if worker
+            else []
+        ),
+        Process("signer", ("pilothouse.signer", *common), essential=False),
+    ]
+    processes = [item for item in processes if _exists(item.arguments[0])]
+    if not tls_cert and not _is_loopback(host) and not proxies:
+        click.echo("pilothouse: passwords travel unencrypted: use --tls-cert, or a proxy with TLS", err=True)
+    address = f"{'https' if tls_cert else 'http'}://{_shown(host)}:{chosen}"
+    (ready or _say)(address)
+    code = Supervisor(processes).run()
+    open_socket.close()
+    os.close(lock)
+    if code:
+        raise click.exceptions.Exit(2)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(f"{module}.__main__" if module.count(".") == 1 else module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _say(address: str) -> None:
+    click.echo(f"pilothouse serves at {address} (Ctrl-C ends it)")
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104  # only shown
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_tls(cert: Path | None, key: Path | None) -> None:
+    import ssl
+
+    if (cert is None) != (key is None):
+        raise Invalid("--tls-cert and --tls-key belong together", "give both")
+    if cert is None or key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except FileNotFoundError as failure:
+        raise Invalid(f"there is no file {cert if not cert.exists() else key}") from failure
+    except (ssl.SSLError, OSError) as failure:
+        raise Invalid(
+            f"cannot use {cert} with {key}: {failure}", "both are PEM, and the key is that certificate's"
+        ) from failure
+
+
+def _check_networks(networks: tuple[str, ...]) -> None:
+    for item in networks:
+        try:
+            ipaddress.ip_network(item, strict=False)
+        except ValueError as failure:
+            raise Invalid(
+                f"--trusted-proxy {item!r}: {failure}", "an address or a network such as 10.0.0.0/8"
+            ) from failure
+
+
+def _platform(data: Path, wanted: str) -> Path:
+    """The platform's folder: the one named, the copy of the repository named, or the one in the data folder."""
+    from pilothouse.files import git
+    from pilothouse.workflows.demo import PLATFORM
+    from pilothouse.workflows.rendering import open_platform
+
+    own = data / PLATFORM
+    if not wanted and not own.is_dir():
+        raise Invalid("no platform is named", "give --platform FOLDER, or try `pilothouse demo`")
+    root = Path(wanted) if wanted else own
+    if "://" in wanted or (":" in wanted and not root.exists() and not wanted.startswith("/")):
+        root = own
+        if not own.is_dir():
+            git.clone(wanted, own)
+    root = root.absolute()
+    open_platform(root)
+    return root
+
+
+@click.command()
+@data_option
+@click.option("--platform", type=click.Path(path_type=Path), default=None, help="Folder to copy. [default: the bank]")
+@click.option("--new-passwords", is_flag=True, help="Give every demo user a new password.")
+@listen_options
+def demo(
+    data: Path,
+    platform: Path | None,
+    new_passwords: bool,
+    host: str,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    proxies: tuple[str, ...],
+) -> None:
+    """Serve a demonstration: an example platform as a repository, users of its teams, portal, worker and signer.
+
+    The platform is copied into the data folder, so that proposals become commits there. The users'
+    passwords are random and printed once.
+    """
+    from pilothouse.files.content import example
+    from pilothouse.portal.app import utc_now
+    from pilothouse.store import Store
+    from pilothouse.workflows import demo as making
+    from pilothouse.workflows.rendering import open_platform
+
+    store = Store(data)
+    store.migrate()
+    folder = store.folder or data
+    root = making.import_platform(platform or example(), folder)
+    declared = open_platform(root).loaded.platform
+    people = making.add_people(store, declared, making.people(declared), utc_now(), renew=new_passwords)
+    store.close()
+
+    def ready(address: str) -> None:
+        fresh = any(person.password for person in people)
+        table(
+            "Demo users" + (" (passwords are shown this once)" if fresh else ""),
+            ("User", "Password", "Team", "Directory groups"),
+            [(p.name, p.password or "(as before)", p.team, " ".join(p.groups)) for p in people],
+        )
+        if not fresh:
+            click.echo("Forgotten? `pilothouse demo --new-passwords` makes new ones.\n")
+        click.echo(f"pilothouse demo at {address} (Ctrl-C ends it)")
+
+    _serve(folder, str(root), host, port, tls_cert, tls_key, proxies, worker=True, ready=ready)
+
+
+@click.command()
+@data_option
+@click.option("--platform", default="", help="Folder of the platform. [default: the one that was served last]")
+def worker(data: Path, platform: str) -> None:
+    """Run the worker's jobs alone, where the portal was started with --no-worker."""
+    from pilothouse.store import Store, settings
+
+    store = Store(data)
+    store.migrate()
+    folder = store.folder or data
+    root = _platform(folder, platform or str(settings.get(store, PLATFORM_KEY, "")))
+    store.close()
+    sys.stdout.flush()
+    os.execv(  # noqa: S606  # this process becomes the worker: signals reach it directly
+        sys.executable, [sys.executable, "-m", "pilothouse.worker", "--data", str(folder), "--platform", str(root)]
+    )
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@data_option
+@output_option
+def backup(file: Path, data: Path, output: str) -> None:
+    """Save the data folder to FILE (a gzipped tar, mode 0600), while everything runs.
+
+    It holds the authorities' keys: keep it as you keep those.
+    """
+    from pilothouse.portal.app import utc_now
+    from pilothouse.store import backup as saving
+
+    count = saving.backup(data.absolute(), file, utc_now())
+    emit({"file": str(file), "files": count}, output, lambda: click.echo(f"saved {count} files to {file}"))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@data_option
+@output_option
+def restore(file: Path, data: Path, output: str) -> None:
+    """Bring the data folder back from FILE. The folder must be missing or empty."""
+    from pilothouse.store import backup as saving
+
+    count = saving.restore(file, data.absolute())
+    emit({"data": str(data), "files": count}, output, lambda: click.echo(f"restored {count} files to {data}"))

@@ -1,0 +1,1 @@
+"""The rooms that open sockets to servers; third-party exceptions stop here."""

@@ -1,0 +1,198 @@
+"""The portal's API from an engineer's machine: standard library only, so that the base install suffices.
+
+A token travels over TLS alone, except to this machine itself. Redirects are not followed: a token must not
+be carried elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from pilothouse.access.certificates import Issued
+from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
+
+TIMEOUT = 20.0
+MAX_ANSWER = 8_000_000
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a login gives. `token` is a secret; `expires_at` ends it."""
+
+    server: str
+    token: str
+    user: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A certificate, and the address of the cluster's API server ("" where none is declared)."""
+
+    issued: Issued
+    server: str
+
+
+def address(server: str) -> str:
+    """The portal's address in its plain form. `Invalid` for what is none, or would carry a token unencrypted."""
+    server = server.strip().rstrip("/")
+    try:
+        parts = urlsplit(server if "://" in server else f"https://{server}")
+        host, _ = parts.hostname, parts.port
+    except ValueError as failure:
+        raise Invalid(f"{server!r} is no address", "write it as https://pilothouse.bank.example") from failure
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+        raise Invalid(f"{server!r} is no address of a portal", "write it as https://pilothouse.bank.example")
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise Invalid(f"{server} is not encrypted, and a password would be sent there", "use its https:// address")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_arguments: Any) -> None:
+        return None
+
+
+class PortalClient:
+    """`ca_file` is a PEM file of authorities to trust instead of the system's."""
+
+    def __init__(self, server: str, token: str = "", ca_file: str = "") -> None:
+        self.server = address(server)
+        self._token = token
+        try:
+            context = ssl.create_default_context(cafile=ca_file or None)
+        except (OSError, ssl.SSLError) as failure:
+            raise Invalid(f"{ca_file} holds no authority that can be used: {failure}") from failure
+        # No proxy of the environment: it would see the token of a plain loopback address.
+        handlers = [urllib.request.HTTPSHandler(context=context), _NoRedirect()]
+        if urlsplit(self.server).hostname in LOOPBACK:
+            handlers.append(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def login(self, user: str, password: str) -> Session:
+        """A session for the command line. `Denied` for a wrong name or password."""
+        answer = self._call("POST", "/session", {"user": user, "password": password})
+        try:
+            return Session(self.server, answer["token"], answer["user"], datetime.fromisoformat(answer["expires_at"]))
+        except (KeyError, TypeError, ValueError) as failure:
+            raise self._unreadable() from failure
+
+    def logout(self) -> None:
+        self._call("DELETE", "/session")
+
+    def profiles(self) -> list[dict[str, Any]]:
+        return self._items("/access/profiles")
+
+    def certificates(self) -> list[dict[str, Any]]:
+        return self._items("/access/certificates")
+
+    def certificate(self, profile: str, cluster: str, csr: str, seconds: int = 0) -> Signed:
+        body = {"profile": profile, "cluster": cluster, "csr": csr, "seconds": seconds}
+        return self._signed(self._call("POST", "/access/certificates", body))
+
+    def request(self, profile: str, cluster: str, reason: str, seconds: int) -> dict[str, Any]:
+        body = {"profile": profile, "cluster": cluster, "reason": reason, "seconds": seconds}
+        return self._call("POST", "/access/requests", body)
+
+    def requests(self) -> dict[str, Any]:
+        """`mine` and `waiting` (for a decision of the caller)."""
+        return self._call("GET", "/access/requests")
+
+    def decide(self, id: str, approve: bool, comment: str) -> dict[str, Any]:
+        word = "approve" if approve else "deny"
+        return self._call("POST", f"/access/requests/{quote(id, safe='')}/{word}", {"comment": comment})
+
+    def claim(self, id: str, csr: str) -> Signed:
+        return self._signed(self._call("POST", f"/access/requests/{quote(id, safe='')}/claim", {"csr": csr}))
+
+    def give_back(self, id: str) -> dict[str, Any]:
+        return self._call("POST", f"/access/give-back/{quote(id, safe='')}", {})
+
+    def ledger(self, **filters: str) -> dict[str, Any]:
+        query = urlencode({name: value for name, value in filters.items() if value})
+        return self._call("GET", f"/access/ledger?{query}".rstrip("?"))
+
+    # ------------------------------------------------------------ plumbing
+
+    def _signed(self, answer: Mapping[str, Any]) -> Signed:
+        try:
+            return Signed(Issued.from_dict(answer), str(answer.get("server", "")))
+        except (KeyError, TypeError, ValueError) as failure:
+            raise self._unreadable() from failure
+
+    def _items(self, path: str) -> list[dict[str, Any]]:
+        items = self._call("GET", path).get("items")
+        if not isinstance(items, list):
+            raise self._unreadable()
+        return items
+
+    def _unreadable(self) -> Unavailable:
+        return Unavailable(f"{self.server} answers what no pilothouse of this version would", "is that its address?")
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        headers = {"Accept": "application/json", "User-Agent": "pilothouse"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        request = urllib.request.Request(  # noqa: S310  # http or https: `address` has seen to it
+            f"{self.server}/api/v1{path}", data, headers, method=method
+        )
+        try:
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                text = answer.read(MAX_ANSWER)
+        except urllib.error.HTTPError as failure:
+            raise self._refused(failure) from failure
+        except urllib.error.URLError as failure:
+            raise self._away(failure.reason) from failure
+        except (OSError, ValueError) as failure:
+            raise self._away(failure) from failure
+        try:
+            found = json.loads(text) if text else {}
+        except ValueError as failure:
+            raise self._unreadable() from failure
+        if not isinstance(found, dict):
+            raise self._unreadable()
+        return found
+
+    def _away(self, reason: object) -> Unavailable:
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return Unavailable(
+                f"the certificate of {self.server} is not trusted: {reason.verify_message}",
+                "give its authority with --ca-file",
+            )
+        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+        return Unavailable(f"{self.server} does not answer: {text}", "is the portal up, and the address right?")
+
+    def _refused(self, failure: urllib.error.HTTPError) -> PilothouseError:
+        """The portal's own words, as the exception that they were."""
+        try:
+            body = json.loads(failure.read(65_536))
+            detail, hint = str(body.get("detail") or body.get("title") or ""), str(body.get("hint") or "")
+        except (ValueError, AttributeError, OSError):
+            detail, hint = "", ""
+        match failure.code:
+            case 401:
+                return Denied(detail or "you are not logged in", hint or "run `pilothouse access login`")
+            case 403:
+                return Denied(detail or "you may not do that", hint)
+            case 409:
+                return Conflict(detail or "it is in another state", hint)
+            case 400 | 404 | 405 | 413 | 415 | 422:
+                return Invalid(detail or f"the portal refused it (status {failure.code})", hint)
+            case 429:
+                return Unavailable(detail or "too many attempts", hint or "wait a few minutes")
+            case 301 | 302 | 303 | 307 | 308:
+                return Invalid(f"{self.server} leads elsewhere", "give the portal's own address with --server")
+        return Unavailable(detail or f"the portal answers with status {failure.code}", hint)

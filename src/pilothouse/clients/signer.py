@@ -1,0 +1,75 @@
+"""The signer's socket, from the portal's side."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pilothouse.access.certificates import Issued
+from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
+
+MAX_ANSWER = 256 * 1024
+_KINDS: Mapping[str, type[PilothouseError]] = {"denied": Denied, "invalid": Invalid, "conflict": Conflict}
+
+
+class SignerClient:
+    """Safe to share between threads: each call is a connection of its own."""
+
+    def __init__(self, path: Path, timeout: float = 15.0) -> None:
+        self.path = path
+        self._timeout = timeout
+
+    def sign(
+        self, token: str, csr: str, *, profile: str = "", cluster: str = "", grant_id: str = "", seconds: int = 0
+    ) -> Issued:
+        """A certificate for a profile on a cluster, or for a request that was approved.
+
+        Raises what the signer answers (`Denied`, `Invalid`, `Conflict`), or `Unavailable`.
+        """
+        answer = self._ask(
+            {
+                "op": "sign",
+                "token": token,
+                "csr": csr,
+                "profile": profile,
+                "cluster": cluster,
+                "grant": grant_id,
+                "seconds": seconds,
+            }
+        )
+        try:
+            return Issued.from_dict(answer["issued"])
+        except (KeyError, TypeError, ValueError) as failure:
+            raise Unavailable("the signer's answer cannot be read") from failure
+
+    def authority(self, cluster: str) -> str:
+        """The certificate of the cluster's authority in PEM."""
+        return str(self._ask({"op": "authority", "cluster": cluster}).get("authority", ""))
+
+    def ping(self) -> None:
+        """`Unavailable` unless the signer answers."""
+        self._ask({"op": "ping"})
+
+    def _ask(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(self._timeout)
+                connection.connect(str(self.path))
+                connection.sendall(json.dumps(message).encode() + b"\n")
+                with connection.makefile("rb") as lines:
+                    line = lines.readline(MAX_ANSWER)
+            answer = json.loads(line)
+        except (OSError, ValueError) as failure:
+            raise Unavailable(
+                f"the signer does not answer on {self.path}",
+                "no certificate can be signed; see whether `python -m pilothouse.signer` runs",
+            ) from failure
+        if not isinstance(answer, dict):
+            raise Unavailable("the signer's answer cannot be read")
+        if not answer.get("ok"):
+            kind = _KINDS.get(str(answer.get("kind")), Unavailable)
+            raise kind(str(answer.get("message", "the signer refused")), str(answer.get("hint", "")))
+        return answer

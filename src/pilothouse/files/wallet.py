@@ -1,0 +1,251 @@
+"""What lies on an engineer's machine: the session, keys with their certificates, kubeconfigs.
+
+    $XDG_CONFIG_HOME/pilothouse/            0700  (~/.config/pilothouse)
+        session.json                        0600  address of the portal and the session's token
+        credentials/<cluster>.<profile>.json 0600 key, certificate, authority
+        kubeconfig/<cluster>.yaml           0600  one context per standing profile
+        kubeconfig/<cluster>.<profile>.yaml 0600  an elevated profile, apart
+
+Keys are made here and never leave it. Files are replaced in one step, under a lock, so that two commands at
+once do no harm.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pilothouse.artifacts.write import to_yaml
+from pilothouse.problems import Invalid, Unavailable
+
+EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key with its certificate, all in PEM. `grant_id` is set for an elevated one."""
+
+    cluster: str
+    profile: str
+    user: str
+    key: str
+    certificate: str
+    authority: str
+    serial: str
+    not_after: datetime
+    server: str = ""
+    grant_id: str = ""
+
+    def is_alive(self, now: datetime) -> bool:
+        return now < self.not_after
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The session that is kept. `ca_file` is the authority file it was made with."""
+
+    server: str
+    token: str
+    user: str
+    expires_at: datetime
+    ca_file: str = ""
+
+
+def default_root(environment: Mapping[str, str]) -> Path:
+    """The folder by the XDG base directory specification: https://specifications.freedesktop.org/basedir-spec/"""
+    base = environment.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "pilothouse"
+
+
+class Wallet:
+    """The files of one person. `Unavailable` where they cannot be read or written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    # ------------------------------------------------------------ the session
+
+    def login(self) -> Login | None:
+        data = self._read(self.root / "session.json")
+        if data is None:
+            return None
+        try:
+            return Login(
+                data["server"],
+                data["token"],
+                data["user"],
+                datetime.fromisoformat(data["expires_at"]),
+                data.get("ca_file", ""),
+            )
+        except (KeyError, TypeError, ValueError) as failure:
+            raise Invalid(f"{self.root / 'session.json'} is damaged", "run `pilothouse access login`") from failure
+
+    def keep_login(self, login: Login) -> Path:
+        path = self.root / "session.json"
+        self._write(path, json.dumps(asdict(login) | {"expires_at": login.expires_at.isoformat()}))
+        return path
+
+    def forget_login(self) -> None:
+        (self.root / "session.json").unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ credentials
+
+    def credential(self, cluster: str, profile: str) -> Credential | None:
+        return self._credential(self._credential_path(cluster, profile))
+
+    def credentials(self) -> tuple[Credential, ...]:
+        """All that are kept, ended ones too, by cluster and profile."""
+        folder = self.root / "credentials"
+        found = (self._credential(path) for path in sorted(folder.glob("*.json")))
+        return tuple(credential for credential in found if credential)
+
+    def keep(self, credential: Credential) -> Path:
+        path = self._credential_path(credential.cluster, credential.profile)
+        self._write(path, json.dumps(asdict(credential) | {"not_after": credential.not_after.isoformat()}))
+        return path
+
+    def forget(self, id: str) -> tuple[Credential, ...]:
+        """Delete key and certificate of a request or serial; those that were here."""
+        gone = tuple(item for item in self.credentials() if id in (item.grant_id, item.serial))
+        for item in gone:
+            self._credential_path(item.cluster, item.profile).unlink(missing_ok=True)
+        return gone
+
+    def _credential_path(self, cluster: str, profile: str) -> Path:
+        for name in (cluster, profile):
+            if not name or "/" in name or name.startswith("."):
+                raise Invalid(f"{name!r} is no name of a cluster or profile")
+        return self.root / "credentials" / f"{cluster}.{profile}.json"
+
+    def _credential(self, path: Path) -> Credential | None:
+        data = self._read(path)
+        if data is None:
+            return None
+        try:
+            return Credential(**data | {"not_after": datetime.fromisoformat(data["not_after"])})
+        except (KeyError, TypeError, ValueError) as failure:
+            raise Invalid(f"{path} is damaged", "remove it, and get a new certificate") from failure
+
+    # ------------------------------------------------------------ kubeconfig
+
+    def kubeconfig_path(self, cluster: str, profile: str, elevated: bool) -> Path:
+        """A standing profile shares its cluster's file; an elevated one has its own, never to be used by habit."""
+        name = f"{cluster}.{profile}.yaml" if elevated else f"{cluster}.yaml"
+        return self.root / "kubeconfig" / name
+
+    def write_kubeconfig(
+        self, path: Path, credential: Credential, command: tuple[str, ...], api_version: str, authority_file: str = ""
+    ) -> str:
+        """Put the profile's context into that file (made if need be) and make it the current one; its name.
+
+        `command` runs `pilothouse access credential`; `authority_file` is what the API server's certificate is
+        checked against, the system's authorities where it is "".
+        """
+        name = f"{credential.profile}@{credential.cluster}"
+        with self.locked():
+            config = _kubeconfig(path)
+            cluster: dict[str, Any] = {"server": credential.server}
+            if authority_file:
+                cluster["certificate-authority"] = authority_file
+            _put(config["clusters"], {"name": credential.cluster, "cluster": cluster})
+            arguments = [*command[1:], "--cluster", credential.cluster, "--profile", credential.profile]
+            user = {
+                "exec": {
+                    "apiVersion": api_version,
+                    "command": command[0],
+                    "args": arguments,
+                    "interactiveMode": "Never",
+                    "provideClusterInfo": False,
+                    "installHint": "install pilothouse, then run `pilothouse access login`",
+                }
+            }
+            _put(config["users"], {"name": name, "user": user})
+            _put(config["contexts"], {"name": name, "context": {"cluster": credential.cluster, "user": name}})
+            config["current-context"] = name
+            self._write(path, to_yaml(config))
+        return name
+
+    # ------------------------------------------------------------ plumbing
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One command at a time; others wait."""
+        self._folder(self.root)
+        try:
+            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as failure:
+            raise self._unusable(failure) from failure
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except OSError as failure:
+            raise self._unusable(failure) from failure
+        except ValueError as failure:
+            raise Invalid(f"{path} is damaged", "remove it, and run `pilothouse access login`") from failure
+        if not isinstance(data, dict):
+            raise Invalid(f"{path} is damaged", "remove it, and run `pilothouse access login`")
+        return data
+
+    def _write(self, path: Path, text: str) -> None:
+        if path.is_relative_to(self.root):
+            self._folder(self.root)
+            self._folder(path.parent)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(text if text.endswith("\n") else text + "\n")
+            temporary.replace(path)
+        except OSError as failure:
+            temporary.unlink(missing_ok=True)
+            raise self._unusable(failure) from failure
+
+    def _folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as failure:
+            raise self._unusable(failure) from failure
+
+    def _unusable(self, failure: OSError) -> Unavailable:
+        return Unavailable(
+            f"{failure.filename or self.root} cannot be used: {failure.strerror}",
+            "check its owner and mode, or set XDG_CONFIG_HOME",
+        )
+
+
+def _kubeconfig(path: Path) -> dict[str, Any]:
+    """The file's configuration, or an empty one."""
+    empty: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return empty
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as failure:
+        raise Invalid(f"{path} cannot be read as a kubeconfig", "choose another file with --kubeconfig") from failure
+    if not isinstance(found, dict) or any(not isinstance(found.get(k) or [], list) for k in ("clusters", "users")):
+        raise Invalid(f"{path} is no kubeconfig", "choose another file with --kubeconfig")
+    return empty | {key: value for key, value in found.items() if value is not None}
+
+
+def _put(items: list[Any], item: dict[str, Any]) -> None:
+    """Replace the item of that name, or append it."""
+    items[:] = [other for other in items if not (isinstance(other, dict) and other.get("name") == item["name"])]
+    items.append(item)

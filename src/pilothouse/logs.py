@@ -1,0 +1,35 @@
+"""How the long-running processes log: JSON lines in service, readable and warnings only on a terminal.
+
+A traceback never shows the values of variables: a request's password is one of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+
+
+def configure(process: str) -> None:
+    """Set structlog up for this process; `process` stands in every line."""
+    terminal = sys.stderr.isatty()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if terminal:
+        last: list[Any] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    else:
+        transform = ExceptionDictTransformer(show_locals=False)
+        last = [structlog.processors.ExceptionRenderer(transform), structlog.processors.JSONRenderer()]
+    structlog.contextvars.bind_contextvars(process=process)
+    structlog.configure(
+        processors=shared + last,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if terminal else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

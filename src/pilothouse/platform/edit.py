@@ -1,0 +1,153 @@
+"""Edit the edge lists of a Service document as text: what the author wrote around them stays as it is.
+
+A form and the YAML are two views of one document. The form adds and removes single items;
+comments, order and spelling of everything else belong to the author and are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import yaml
+
+from pilothouse.artifacts.write import scalar
+from pilothouse.problems import Invalid
+from pilothouse.source import BaseLoader
+
+Line = int  # counted from 0 in this module, as YAML's marks are
+
+
+def add_item(text: str, key: str, field: str, item: Mapping[str, Any]) -> str:
+    """The text with one more item at the end of a list of the Service `key` (`namespace/name`).
+
+    `field` is `egress` or `ingress`. Raises `Invalid` where the text cannot be edited this way.
+    """
+    spec = _spec(text, key)
+    found = _entry(spec, field)
+    lines = text.splitlines()
+    written = flow(item)
+    if found is None or _is_empty(found[1]):
+        indent = " " * spec.value[0][0].start_mark.column
+        block = [f"{indent}{field}:", f"{indent}  - {written}"]
+        if found is None:
+            at = _last_line(spec) + 1
+            return _joined(lines[:at] + block + lines[at:])
+        start, end = found[0].start_mark.line, _last_line(found[1])
+        return _joined(lines[:start] + block + lines[end + 1 :])
+    items = found[1]
+    if not isinstance(items, yaml.SequenceNode):
+        raise Invalid(f"`{field}` of {key} is no list", "mend the YAML first")
+    if items.flow_style:
+        line, column = items.end_mark.line, items.end_mark.column - 1
+        before = lines[line][:column].rstrip().rstrip(",")
+        lines[line] = f"{before}, {written}{lines[line][column:]}"
+        return _joined(lines)
+    indent = " " * items.start_mark.column
+    at = _last_line(items) + 1
+    return _joined([*lines[:at], f"{indent}- {written}", *lines[at:]])
+
+
+def remove_item(text: str, key: str, field: str, index: int) -> str:
+    """The text without item `index` (from 0) of the list; with the last item of `egress` the list goes too.
+
+    An `ingress` list stays as `[]`: nobody at all is not the same as nothing said.
+    """
+    spec = _spec(text, key)
+    found = _entry(spec, field)
+    sequence = found[1] if found else None
+    items = sequence.value if isinstance(sequence, yaml.SequenceNode) else []
+    if found is None or not isinstance(sequence, yaml.SequenceNode) or not 0 <= index < len(items):
+        raise Invalid(f"{key} has no {field} item {index + 1}", f"it has {len(items)}")
+    lines = text.splitlines()
+    if len(items) == 1:
+        rest = [] if field == "egress" else [" " * found[0].start_mark.column + f"{field}: []"]
+        return _joined(lines[: found[0].start_mark.line] + rest + lines[_last_line(found[1]) + 1 :])
+    item = items[index]
+    if sequence.flow_style:
+        offset = _offsets(lines)
+        start, end = _offset(offset, item.start_mark), _offset(offset, item.end_mark)
+        if index + 1 < len(items):
+            end = _offset(offset, items[index + 1].start_mark)
+        else:
+            start = _offset(offset, items[index - 1].end_mark)
+        whole = "\n".join(lines)
+        return _joined((whole[:start] + whole[end:]).split("\n"))
+    # The dash stands on the item's own line, or (rarely) alone on a line above it.
+    first = item.start_mark.line
+    while not lines[first].lstrip().startswith("-"):
+        first -= 1
+    return _joined(lines[:first] + lines[_last_line(item) + 1 :])
+
+
+def flow(value: Any) -> str:
+    """A value in YAML's flow style on one line, strings quoted where a reader could misread them."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if isinstance(value, date):
+        return value.isoformat()
+    return scalar(value) if isinstance(value, str) else str(value)
+
+
+def _spec(text: str, key: str) -> yaml.MappingNode:
+    try:
+        roots = list(yaml.compose_all(text, Loader=BaseLoader))
+    except yaml.YAMLError as failure:
+        raise Invalid("the YAML cannot be read, so the form cannot change it", "mend the YAML first") from failure
+    for root in roots:
+        if not isinstance(root, yaml.MappingNode) or _text(root, "kind") != "Service":
+            continue
+        metadata = _entry(root, "metadata")
+        spec = _entry(root, "spec")
+        if metadata is None or spec is None or not isinstance(metadata[1], yaml.MappingNode):
+            continue
+        if f"{_text(metadata[1], 'namespace')}/{_text(metadata[1], 'name')}" == key:
+            if not isinstance(spec[1], yaml.MappingNode) or spec[1].flow_style or not spec[1].value:
+                raise Invalid(f"the spec of {key} is not written as a block", "edit the YAML by hand")
+            return spec[1]
+    raise Invalid(f"the document of {key} is not in this file", "was it renamed? load the page again")
+
+
+def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:
+    return next(((key, value) for key, value in node.value if key.value == name), None)
+
+
+def _text(node: yaml.MappingNode, name: str) -> str:
+    found = _entry(node, name)
+    return str(found[1].value) if found and isinstance(found[1], yaml.ScalarNode) else ""
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return not node.value or (isinstance(node, yaml.ScalarNode) and node.value in ("", "~", "null"))
+
+
+def _last_line(node: yaml.Node) -> Line:
+    """The last line that the node's own text reaches: a block's end mark lies beyond comments that follow it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    end = node.end_mark
+    line = end.line - 1 if end.column == 0 and end.line > node.start_mark.line else end.line
+    return int(line)
+
+
+def _offsets(lines: list[str]) -> list[int]:
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    return starts
+
+
+def _offset(starts: list[int], mark: yaml.Mark) -> int:
+    return int(starts[mark.line] + mark.column)
+
+
+def _joined(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"

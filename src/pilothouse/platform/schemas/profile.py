@@ -1,0 +1,148 @@
+"""The `AccessProfile` document: which certificate maps to which RBAC."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pilothouse.platform.model import AccessProfile, RbacRule, Scope
+from pilothouse.platform.schemas.base import Clusters, Group, Name, NamedModel, Seconds, Strict
+from pilothouse.source import Node
+
+MINUTE, HOUR = 60, 3600
+STANDARD_MAX = 16 * HOUR
+ELEVATED_RANGE = (30 * MINUTE, 60 * MINUTE)
+SHORTEST = 10 * MINUTE
+"""Kubernetes' own minimum for the lifetime of a certificate
+(https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/certificate-signing-request-v1/)."""
+
+
+class RuleModel(Strict):
+    """A Kubernetes PolicyRule: resources, or non-resource URLs."""
+
+    api_groups: list[str] = Field(default_factory=list)
+    resources: list[str] = Field(default_factory=list)
+    verbs: list[str] = Field(min_length=1)
+    resource_names: list[str] = Field(default_factory=list)
+    non_resource_urls: list[str] = Field(default_factory=list, alias="nonResourceURLs")
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> RuleModel:
+        if bool(self.resources) == bool(self.non_resource_urls):
+            raise ValueError("a rule is about resources or about URLs | give either `resources` or `nonResourceURLs`")
+        if self.resources and not self.api_groups:
+            raise ValueError('a rule about resources needs their API groups | add apiGroups, [""] for the core group')
+        if self.non_resource_urls and (self.api_groups or self.resource_names):
+            raise ValueError("a rule about URLs has no API groups or resource names | remove them")
+        return self
+
+    def value(self) -> RbacRule:
+        return RbacRule(
+            tuple(self.api_groups),
+            tuple(self.resources),
+            tuple(self.verbs),
+            tuple(self.resource_names),
+            tuple(self.non_resource_urls),
+        )
+
+
+class ProfileSpec(Strict):
+    title: str = Field(min_length=1)
+    description: str = Field(min_length=1, description="What it may do, in words; shown to whoever asks")
+    groups: list[Group] = Field(min_length=1, description="Directory groups that may ask")
+    scope: Literal["cluster", "team-namespaces", "namespaces"] = Field(
+        default="team-namespaces", description="Where the rules hold"
+    )
+    namespaces: list[Name] = Field(default_factory=list, description="With scope: namespaces")
+    rules: list[RuleModel] = Field(default_factory=list)
+    cluster_role: str | None = Field(default=None, description="An existing ClusterRole to bind instead of rules")
+    lifetime: Seconds | None = Field(
+        default=None, description="Given when nothing is said; left out: 16h, elevated 30m"
+    )
+    max_lifetime: Seconds | None = Field(default=None, description="The most; left out: 16h, elevated 60m")
+    elevated: bool = Field(default=False, description="Asked for each time, with a reason")
+    approval: bool = Field(default=False, description="Another person must approve")
+    without_approval: str = Field(default="", description="Why an elevated profile needs no approval")
+    approver_groups: list[Group] = Field(default_factory=list, description="Directory groups that may approve")
+    clusters: Clusters
+
+    @field_validator("cluster_role")
+    @classmethod
+    def _not_a_system_role(cls, name: str | None) -> str | None:
+        if name is not None and (not name or name.startswith("system:")):
+            raise ValueError(f"{name!r} is a role of Kubernetes itself | name a role of your own, or write `rules`")
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> ProfileSpec:
+        if bool(self.rules) == bool(self.cluster_role):
+            raise ValueError("a profile has rules or binds a ClusterRole | give either `rules` or `clusterRole`")
+        if (self.scope == "namespaces") != bool(self.namespaces):
+            raise ValueError("`namespaces` and `scope: namespaces` go together | give both or neither")
+        if self.scope != "cluster" and any(rule.non_resource_urls for rule in self.rules):
+            raise ValueError(
+                "URLs are not in a namespace | use scope: cluster, or remove the rule with nonResourceURLs"
+            )
+        self._lifetimes()
+        if self.elevated and not self.approval and not self.without_approval.strip():
+            raise ValueError(
+                "an elevated profile needs another person's approval"
+                " | set approval: true with approverGroups, or say why not in `withoutApproval`"
+            )
+        if self.approval and not self.approver_groups:
+            raise ValueError("nobody can approve this profile | name the directory groups in `approverGroups`")
+        return self
+
+    def _lifetimes(self) -> None:
+        low, high = ELEVATED_RANGE if self.elevated else (SHORTEST, STANDARD_MAX)
+        most = high if self.max_lifetime is None else self.max_lifetime
+        given = self.effective_lifetime
+        if not low <= most <= high:
+            kind = "an elevated profile lasts 30m to 60m" if self.elevated else "a standard profile lasts at most 16h"
+            raise ValueError(f"{kind} | set maxLifetime between {low // MINUTE}m and {high // MINUTE}m")
+        if not SHORTEST <= given <= most:
+            raise ValueError(
+                f"the lifetime of {given // MINUTE}m does not fit"
+                f" | set lifetime between 10m and maxLifetime, {most // MINUTE}m"
+            )
+
+    @property
+    def effective_max(self) -> int:
+        return self.max_lifetime or (ELEVATED_RANGE[1] if self.elevated else STANDARD_MAX)
+
+    @property
+    def effective_lifetime(self) -> int:
+        if self.lifetime is not None:
+            return self.lifetime
+        return min(self.effective_max, ELEVATED_RANGE[0] if self.elevated else STANDARD_MAX)
+
+
+class ProfileDocument(Strict):
+    """What a person may ask for, and what the certificate then allows."""
+
+    api_version: Literal["pilothouse.dev/v1"]
+    kind: Literal["AccessProfile"]
+    metadata: NamedModel
+    spec: ProfileSpec
+
+    def value(self, node: Node) -> AccessProfile:
+        spec = self.spec
+        return AccessProfile(
+            name=self.metadata.name,
+            title=spec.title,
+            description=spec.description,
+            groups=tuple(spec.groups),
+            rules=tuple(rule.value() for rule in spec.rules),
+            scope=Scope(spec.scope),
+            namespaces=tuple(spec.namespaces),
+            cluster_role=spec.cluster_role or "",
+            lifetime=spec.effective_lifetime,
+            max_lifetime=spec.effective_max,
+            elevated=spec.elevated,
+            approval=spec.approval,
+            approver_groups=tuple(spec.approver_groups),
+            without_approval=spec.without_approval,
+            clusters=frozenset(spec.clusters),
+            place=node.at("metadata", "name"),
+        )

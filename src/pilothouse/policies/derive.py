@@ -1,0 +1,371 @@
+"""From edges to network policies: default deny, DNS, and what the declarations allow, nothing more.
+
+For each governed namespace: `pilothouse-default-deny` (both directions), `pilothouse-dns`, and for each service
+one policy per direction, `pilothouse-<service>-ingress` and `-egress`; where Calico holds the addresses of a domain,
+`pilothouse-<service>-domains` too. Every object names the declaration that it was derived from, and for each
+rule the line that asked for it. Namespaces that are not enforced get the staged form (`adoption`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pilothouse import labels
+from pilothouse.artifacts.model import EMPTY, Artifacts, Document, Format
+from pilothouse.inputs import Inputs
+from pilothouse.labels import LabelSelector
+from pilothouse.platform.model import (
+    ApiServerPeer,
+    CidrPeer,
+    DomainPeer,
+    InternetPeer,
+    Network,
+    PodsPeer,
+    PortRef,
+    Service,
+    ServicePeer,
+)
+from pilothouse.policies import addresses, adoption, edges, manifests
+from pilothouse.policies.adoption import Mode, NamespaceMode
+from pilothouse.policies.content import Baseline, SystemPeer, read
+from pilothouse.policies.edges import Direction, Edges, Origin, ServiceEdge
+from pilothouse.policies.manifests import Manifest
+from pilothouse.policies.matching import Directory, PolicyPort
+from pilothouse.problems import Place, Problem, Problems, error, ordered, warning
+
+CLUSTER_WIDE = "policies/_cluster.yaml"
+"""Cluster-wide objects; `_` cannot start the name of a namespace."""
+
+
+@dataclass(frozen=True)
+class PoliciesDerived:
+    """What was derived. `policies` holds every policy in its enforced form, by namespace, also where it is
+    rendered staged or withheld; `sets` the cluster-wide address sets. The artifacts are what was rendered of them."""
+
+    artifacts: Artifacts = EMPTY
+    problems: Problems = ()
+    modes: Mapping[str, NamespaceMode] = field(default_factory=dict)
+    policies: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    sets: tuple[Mapping[str, Any], ...] = ()
+
+    def in_force(self) -> tuple[Mapping[str, Any], ...]:
+        """The policies and sets that the cluster would enforce."""
+        found = [p for name, items in self.policies.items() if self.modes[name].mode is Mode.ENFORCED for p in items]
+        return (*found, *self.sets)
+
+    def as_if_enforced(self) -> tuple[Mapping[str, Any], ...]:
+        """Every policy and set, as if all governed namespaces were enforced."""
+        return (*(policy for items in self.policies.values() for policy in items), *self.sets)
+
+
+def derive(inputs: Inputs) -> PoliciesDerived:
+    """The policies of one cluster. Where the baseline cannot be read, nothing but its problems."""
+    content = read(inputs.content)
+    if content.baseline is None:
+        return PoliciesDerived(problems=content.problems)
+    found = edges.of(inputs)
+    builder = _Builder(inputs, content.baseline, found)
+    modes = adoption.modes(inputs, content.baseline)
+    governed = [name for name, item in modes.items() if item.mode.governs]
+    policies = {name: tuple(builder.namespace(name)) for name in governed}
+    sets = tuple(builder.sets())
+    return PoliciesDerived(
+        _artifacts(inputs, modes, policies, sets),
+        ordered([*found.problems, *builder.problems, *adoption.findings(inputs, modes)]),
+        modes,
+        policies,
+        sets,
+    )
+
+
+def _artifacts(
+    inputs: Inputs,
+    modes: Mapping[str, NamespaceMode],
+    policies: Mapping[str, Sequence[Manifest]],
+    sets: Sequence[Manifest],
+) -> Artifacts:
+    calico = inputs.cluster.calico_api
+    documents = []
+    for name, items in policies.items():
+        mode = modes[name].mode
+        if mode is Mode.WITHHELD:
+            continue
+        comment = f"Network policies of namespace {name} on cluster {inputs.cluster.name}: {mode}."
+        if mode is Mode.STAGED:
+            items = [manifests.staged(item, calico) for item in items]
+            comment += "\nStaged policies are evaluated and reported by Calico, and cut nothing."
+        documents.append(Document(f"policies/{name}.yaml", tuple(items), Format.MANIFESTS, comment))
+    if sets:
+        comment = f"Addresses of the domains that services of cluster {inputs.cluster.name} reach."
+        documents.append(Document(CLUSTER_WIDE, tuple(sets), Format.MANIFESTS, comment))
+    return Artifacts.of(documents)
+
+
+class _Builder:
+    def __init__(self, inputs: Inputs, baseline: Baseline, found: Edges) -> None:
+        self.inputs = inputs
+        self.cluster = inputs.cluster
+        self.baseline = baseline
+        self.edges = found
+        services = {service.key: service for service in inputs.platform.services_on(inputs.cluster.name)}
+        self.directory = Directory(services, inputs.snapshot)
+        self.problems: list[Problem] = []
+        self.domains: dict[str, str] = {}
+        own = inputs.cluster.cluster_networks
+        self.public = addresses.public(baseline.private_ranges, own)
+        self.pods_and_services = (*inputs.cluster.pod_cidrs, *inputs.cluster.service_cidrs)
+
+    # -------------------------------------------------------- namespaces
+
+    def namespace(self, name: str) -> Iterable[Manifest]:
+        """Every policy of a namespace: what allows first, the default deny last."""
+        selector = adoption.exempt_selector(self.baseline, name)
+        yield from self.dns(name, selector)
+        for service in self.directory.by_namespace.get(name, ()):
+            yield from self.service(service, _both(service.pod_selector, selector))
+        meta = manifests.metadata(f"{manifests.PREFIX}default-deny", name, self.cluster.name, "default-deny")
+        yield manifests.network_policy(meta, selector, ingress=[], egress=[])
+
+    def dns(self, name: str, selector: LabelSelector) -> Iterable[Manifest]:
+        rules, why = [], []
+        for end, ports, reason, _ in edges.dns_ends(self.baseline, self.cluster):
+            if isinstance(end, CidrPeer):  # the node-local cache lies in the node's or the service's range
+                peers = [manifests.block_peer(addresses.Block(end.network))]
+            else:
+                peers = self.pods(end, name)
+            rules.append(manifests.rule("egress", peers, self.ports(end, ports, name)))
+            why.append(f"{end}: {reason}")
+        if rules:
+            meta = manifests.metadata(f"{manifests.PREFIX}dns", name, self.cluster.name, "dns", rules=_numbered(why))
+            yield manifests.network_policy(meta, selector, egress=rules)
+
+    def service(self, service: Service, selector: LabelSelector) -> Iterable[Manifest]:
+        self.check_ports(service)
+        for direction in Direction:
+            rules: dict[str, Manifest] = {}
+            domains: dict[str, Manifest] = {}
+            why: list[str] = []
+            domains_why: list[str] = []
+            for edge in self.edges.of(service.key, direction):
+                if not edge.needs_rule or edge.origin is Origin.DNS:
+                    continue
+                line = _why(edge)
+                if isinstance(edge.peer, DomainPeer) and self.cluster.calico_api:
+                    found = self.domain_rules(service, edge)
+                    _add(domains, found, domains_why, line)
+                    continue
+                peers = self.peers(service, edge)
+                if peers:
+                    ports = self.destination_ports(service, edge)
+                    _add(rules, [manifests.rule(direction.value, peers, ports)], why, line)
+            if rules:
+                meta = self.meta(service, direction.value, why)
+                yield manifests.network_policy(meta, selector, **{direction.value: list(rules.values())})
+            if domains:
+                meta = self.meta(service, "domains", domains_why)
+                yield manifests.calico_egress(meta, selector, list(domains.values()), self.cluster.calico_api)
+
+    def meta(self, service: Service, part: str, why: Sequence[str]) -> Manifest:
+        return manifests.metadata(
+            f"{manifests.PREFIX}{service.name}-{part}",
+            service.namespace,
+            self.cluster.name,
+            part,
+            _at(service.place),
+            _numbered(why),
+            **{labels.SERVICE_LABEL: service.name, labels.TEAM_LABEL: service.team},
+        )
+
+    # -------------------------------------------------------- peers
+
+    def peers(self, service: Service, edge: ServiceEdge) -> list[Manifest]:
+        """The peers of one rule; none when nothing is to be allowed (and a problem says why)."""
+        peer = edge.peer
+        match peer:
+            case ServicePeer() | PodsPeer() | SystemPeer():
+                return self.pods(peer, service.namespace, service, edge)
+            case CidrPeer(network):
+                return self.cidr(service, edge, network)
+            case InternetPeer():
+                return [manifests.block_peer(block) for block in self.public]
+            case ApiServerPeer():
+                return self.api_server(service, edge)
+            case DomainPeer(name):
+                nets = self.pinned(service, edge, name)
+                return [manifests.block_peer(addresses.Block(net)) for net in nets]
+        raise AssertionError(peer)
+
+    def pods(
+        self, peer: object, namespace: str, service: Service | None = None, edge: ServiceEdge | None = None
+    ) -> list[Manifest]:
+        own: LabelSelector
+        where: str | LabelSelector | None
+        match peer:
+            case ServicePeer():
+                target = self.directory.services.get(str(peer))
+                if target is None:
+                    return []
+                where, own = target.namespace, target.pod_selector
+            case PodsPeer():
+                where, own = peer.namespace_selector, peer.pod_selector
+            case SystemPeer():
+                if peer.host_network:
+                    return [manifests.block_peer(addresses.Block(net)) for net in self.cluster.node_cidrs]
+                where, own = peer.namespace, peer.pod_selector
+            case _:
+                raise AssertionError(peer)
+        if service is not None and edge is not None:
+            self.check_host_network(service, edge)
+        return [manifests.pods_peer(namespace, where, own)]
+
+    def check_host_network(self, service: Service, edge: ServiceEdge) -> None:
+        if edge.origin is Origin.ACCEPTED:  # the other end's own edge; its service is warned about by itself
+            return
+        names = tuple(pod.key for pod in self.directory.pods_of(edge.peer, service.namespace) if pod.host_network)
+        if names:
+            self.problems.append(
+                warning(
+                    "policies/host-network-peer",
+                    f"{service.key}: {edge.peer} has pods on the host's network, which no selector of a policy "
+                    f"finds: {adoption.shown(names)}",
+                    edge.place,
+                    "name the nodes' addresses with `cidr`, or move the pods to the pod network",
+                    teams=(service.team,),
+                    cluster=self.cluster.name,
+                )
+            )
+
+    def cidr(self, service: Service, edge: ServiceEdge, network: Network) -> list[Manifest]:
+        block = addresses.without(network, self.pods_and_services)
+        if block is None or block.excluded:
+            where = "pod and service ranges of cluster " + self.cluster.name
+            problem = warning if block else error
+            self.problems.append(
+                problem(
+                    "policies/cidr-covers-cluster",
+                    f"{service.key}: {network} {'reaches into' if block else 'lies in'} the {where}"
+                    + (", which are left out of the rule" if block else ""),
+                    edge.place,
+                    "name pods with `service` or `podSelector`: their addresses change",
+                    teams=(service.team,),
+                    cluster=self.cluster.name,
+                )
+            )
+        return [manifests.block_peer(block)] if block else []
+
+    def api_server(self, service: Service, edge: ServiceEdge) -> list[Manifest]:
+        if not self.cluster.api_server:
+            self.problems.append(
+                error(
+                    "policies/api-server-unknown",
+                    f"{service.key} needs the API server, and cluster {self.cluster.name} does not say where it "
+                    "listens; nothing is allowed",
+                    edge.place,
+                    "set `apiServer` in the Cluster document",
+                    related=(self.cluster.place,),
+                    teams=(service.team,),
+                    cluster=self.cluster.name,
+                )
+            )
+        return [manifests.block_peer(addresses.Block(net)) for net in self.cluster.api_server]
+
+    # -------------------------------------------------------- domains
+
+    def pinned(self, service: Service, edge: ServiceEdge, domain: str) -> tuple[Network, ...]:
+        nets = self.cluster.domain_addresses.get(domain, ())
+        if not nets:
+            self.problems.append(
+                warning(
+                    "policies/domain-unresolved",
+                    f"{service.key}: the addresses of {domain} are not known on cluster {self.cluster.name}; until "
+                    "they are, nothing is allowed",
+                    edge.place,
+                    "pin them in `domainAddresses` of the Cluster document",
+                    teams=(service.team,),
+                    cluster=self.cluster.name,
+                )
+            )
+        return addresses.collapsed(nets)
+
+    def domain_rules(self, service: Service, edge: ServiceEdge) -> list[Manifest]:
+        assert isinstance(edge.peer, DomainPeer)
+        if not self.pinned(service, edge, edge.peer.name):
+            return []
+        self.domains.setdefault(edge.peer.name, _at(self.cluster.place))
+        return manifests.domain_rules(edge.peer.name, self.destination_ports(service, edge))
+
+    def sets(self) -> Iterable[Manifest]:
+        """The address sets of the domains that some rule names."""
+        for domain, source in sorted(self.domains.items()):
+            nets = [str(net) for net in addresses.collapsed(self.cluster.domain_addresses[domain])]
+            yield manifests.domain_set(domain, nets, self.cluster.name, self.cluster.calico_api, source)
+
+    # -------------------------------------------------------- ports
+
+    def destination_ports(self, service: Service, edge: ServiceEdge) -> tuple[PolicyPort, ...]:
+        """The ports of the destination: of the service itself for ingress, of the peer for egress."""
+        if isinstance(edge.peer, ApiServerPeer) and edge.direction is Direction.EGRESS:
+            return (PolicyPort("TCP", self.cluster.api_server_port),)
+        if edge.direction is Direction.INGRESS:
+            return self.directory.resolve(edge.ports, (service,), self.directory.pods_of_service(service))
+        return self.ports(edge.peer, edge.ports, service.namespace, edge.others)
+
+    def ports(
+        self, peer: object, ports: tuple[PortRef, ...], namespace: str, others: tuple[str, ...] = ()
+    ) -> tuple[PolicyPort, ...]:
+        services = tuple(self.directory.services[key] for key in others)
+        pods = self.directory.pods_of(peer, namespace) if any(port.name for port in ports) else ()
+        return self.directory.resolve(ports, services, pods)
+
+    def check_ports(self, service: Service) -> None:
+        """Pods whose container port bears a declared name with another number."""
+        for port in service.ports:
+            differing = tuple(
+                f"{pod.name} ({item.number})"
+                for pod in self.directory.pods_of_service(service)
+                for item in pod.ports
+                if item.name == port.name and item.protocol == port.protocol and item.number != port.number
+            )
+            if differing:
+                self.problems.append(
+                    warning(
+                        "policies/named-port-differs",
+                        f"{service.key} declares port {port.name} as {port.number}, but some pods have another "
+                        f"number: {adoption.shown(differing)}",
+                        port.place,
+                        "declare the number that the pods have; until all agree, policies name the port instead",
+                        teams=(service.team,),
+                        cluster=self.cluster.name,
+                    )
+                )
+
+
+def _add(rules: dict[str, Manifest], found: Sequence[Manifest], why: list[str], line: str) -> None:
+    """Rules that are not there yet; a line of reasons for each edge, in the order of the rules."""
+    for rule in found:
+        key = repr(rule)
+        if key not in rules:
+            rules[key] = rule
+    if found and line not in why:
+        why.append(line)
+
+
+def _both(one: LabelSelector, two: LabelSelector) -> LabelSelector:
+    """Selects what both select, as long as they do not ask different values of one key in `matchLabels`."""
+    return LabelSelector(one.match_labels + two.match_labels, one.match_expressions + two.match_expressions)
+
+
+def _why(edge: ServiceEdge) -> str:
+    where = f" ({_at(edge.place)})" if edge.place.path else ""
+    return f"{edge.peer}, {edge.ports_text}: {edge.reason or edge.origin}{where}"
+
+
+def _numbered(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+
+def _at(place: Place) -> str:
+    """file:line, which stays when somebody only changes a column."""
+    return f"{place.path}:{place.line}" if place.line else place.path

@@ -1,0 +1,363 @@
+"""Egress: what may my service talk to, and what changes if I submit?
+
+Form and YAML are two views of one document: a button of the form changes the text, and whoever knows
+better edits the text. Nothing is stored before "Keep as draft" or "Submit", and nothing typed is lost before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from pilothouse.access.permissions import Action, Decision
+from pilothouse.files.git import Repository
+from pilothouse.platform.model import Edge, Service
+from pilothouse.portal.forms import Form
+from pilothouse.portal.frame import HomePanel, NavItem, live, may, me, now, portal, store
+from pilothouse.portal.listing import Query, page_of
+from pilothouse.portal.telling import tell
+from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
+from pilothouse.store import jobs, proposals
+from pilothouse.store.proposals import Proposal, State
+from pilothouse.workflows import egress
+from pilothouse.workflows import proposals as steps
+from pilothouse.workflows.egress import Preview
+from pilothouse.workflows.proposals import Desk
+
+blueprint = Blueprint("egress", __name__, url_prefix="/egress")
+NAV = (NavItem("Egress", "egress.index", 20, "Answers"),)
+
+PEERS = (
+    ("service", "a declared service"),
+    ("domain", "a domain name"),
+    ("cidr", "an address range"),
+    ("apiServer", "the API server"),
+    ("internet", "the internet"),
+)
+FIELDS = ("service", "yaml", "title", "reason", "version", "peer", "value", "ports", "why", "expires", "clusters")
+
+
+def desk() -> Desk:
+    found = live()
+    if found.opened is None:
+        raise Invalid("the platform cannot be read", found.reason or "the problems page says why")
+    return Desk(store(), Repository(portal().settings.platform), found.opened, now(), tell)
+
+
+def home() -> HomePanel | None:
+    """What waits for my agreement, and what became of my own proposals."""
+    waiting = steps.waiting_for(store(), me(), live().platform)
+    mine, _ = proposals.find(store(), author=me().user, states=sorted(proposals.OPEN), limit=10)
+    if not waiting and not mine:
+        return None
+    return HomePanel("Proposals", "egress/home.html", 20, {"waiting": waiting, "mine": mine}, urgent=bool(waiting))
+
+
+# ---------------------------------------------------------------- lists
+
+
+@blueprint.get("/")
+def index() -> str:
+    keys = {"name": lambda s: s.key, "team": lambda s: (s.team, s.key), "egress": lambda s: (-len(s.egress), s.key)}
+    query = Query.of_request(keys, "name", ("team", "all"))
+    mine = me().teams
+    services = live().platform.services.values()
+    everything = "all" in query.filters or not any(service.team in mine for service in services)
+    page = page_of(
+        [service for service in services if everything or service.team in mine],
+        query,
+        keys,
+        lambda s: f"{s.key} {s.team} {s.description}",
+        lambda s: query.filters.get("team", s.team) == s.team,
+    )
+    recent, total = proposals.find(store(), kind=egress.KIND, limit=20)
+    return render_template(
+        "egress/index.html",
+        page=page,
+        everything=everything,
+        waiting=steps.waiting_for(store(), me(), live().platform),
+        recent=recent,
+        total=total,
+    )
+
+
+# ---------------------------------------------------------------- writing one
+
+
+@blueprint.route("/new", methods=["GET", "POST"])
+def new() -> str | BaseResponse | tuple[str, int]:
+    key = request.values.get("service", "")
+    if not key:
+        return redirect(url_for("egress.index"))
+    target = egress.target(desk().opened, key)
+    form = Form.posted(FIELDS) if request.method == "POST" else Form({"service": key, "yaml": target.text})
+    return _write(form, key, None)
+
+
+@blueprint.route("/<int:number>/edit", methods=["GET", "POST"])
+def edit(number: int) -> str | BaseResponse | tuple[str, int]:
+    found = proposals.get(store(), number)
+    if found.author != me().user:
+        raise Denied("only its author changes a proposal", f"ask {found.author}, or propose a change of your own")
+    if found.state not in proposals.EDITABLE:
+        raise Conflict(f"proposal {number} is {found.state} and cannot be changed", "propose another change")
+    values = {
+        "service": found.draft.subject,
+        "yaml": found.draft.document,
+        "title": found.draft.title,
+        "reason": found.draft.reason,
+        "version": str(found.version),
+    }
+    form = Form.posted(FIELDS) if request.method == "POST" else Form(values)
+    return _write(form, found.draft.subject, found)
+
+
+def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse | tuple[str, int]:
+    """One step of writing: the form as it was sent, changed by the button that was pressed."""
+    here = desk()
+    target = egress.target(here.opened, key)
+    decision = egress.may_propose(me(), target.service, here.platform)
+    action = request.form.get("action", "") if request.method == "POST" else ""
+    added = ""
+    try:
+        if action.startswith("remove:"):
+            form.values["yaml"] = egress.with_edges(form["yaml"], key, remove=[int(action.partition(":")[2])])
+        elif action == "add" and (item := _item(form)):
+            form.values["yaml"] = egress.with_edges(form["yaml"], key, [item])
+            added = form["value"] or form["peer"]
+            for name in ("value", "ports", "why", "expires", "clusters"):
+                form.values[name] = ""
+        elif action == "reset":
+            form.values["yaml"] = target.text
+    except (Invalid, ValueError) as failure:
+        form.error("", str(failure))
+    found = egress.preview(here.opened, key, form["yaml"], now().date(), live().inputs, me())
+    if action in ("draft", "submit") and not form.errors:
+        answer = _store(form, here, found, earlier, submit=action == "submit")
+        if answer is not None:
+            return answer
+    status = 422 if form.errors else 200
+    return (
+        render_template(
+            "egress/edit.html",
+            form=form,
+            target=target,
+            decision=decision,
+            preview=found,
+            diff=_diff(found),
+            edges=_edges(here, found),
+            peers=PEERS,
+            services=sorted(here.platform.services),
+            added=added,
+            earlier=earlier,
+        ),
+        status,
+    )
+
+
+def _store(form: Form, here: Desk, found: Preview, earlier: Proposal | None, submit: bool) -> BaseResponse | None:
+    """Keep or submit; None when the form has to be shown again with what is wrong."""
+    if submit:
+        try:
+            egress.require_submittable(found, form["reason"])
+        except Invalid as failure:
+            form.error("" if form["reason"].strip() else "reason", f"{failure.message}: {failure.hint}")
+            return None
+    version = int(form["version"]) if form["version"].isdigit() else 0
+    try:
+        kept = steps.save(here, found, me(), form["title"], form["reason"], earlier, version)
+    except Conflict as failure:
+        form.error("", f"{failure.message}. What you typed is below; the stored version is on the proposal's page.")
+        return None
+    if submit:
+        kept = steps.submit(here, kept, kept.version, me())
+        _after(kept)
+    flash("Kept as a draft." if not submit else _said(kept))
+    return redirect(url_for("egress.show", number=kept.id))
+
+
+def _said(proposal: Proposal) -> str:
+    if proposal.state is State.COMMITTED:
+        return f"Committed as {proposal.commit[:12]}: nobody else had to agree."
+    if proposal.state is State.FAILED:
+        return f"Not committed: {proposal.error}"
+    return "Submitted. Those who must agree were told."
+
+
+def _after(proposal: Proposal) -> None:
+    """What follows a commit: the platform is read again, and the worker renders it soon."""
+    if proposal.state is State.COMMITTED:
+        portal().current.refresh()
+        for name in ("reload", "render"):
+            if any(job.name == name for job in jobs.everything(store())):
+                jobs.request(store(), name, me().user, now())
+
+
+def _item(form: Form) -> dict[str, Any] | None:
+    """The form's fields as an item of `egress`; what is missing is marked on the form."""
+    peer, value = form["peer"], form["value"].strip()
+    if peer not in dict(PEERS):
+        form.error("peer", "choose what kind of destination it is")
+        return None
+    if peer in ("service", "domain", "cidr") and not value:
+        form.error(
+            "value", {"service": "name the service", "domain": "name the domain", "cidr": "name the range"}[peer]
+        )
+        return None
+    item: dict[str, Any] = {"to": {peer: value if peer in ("service", "domain", "cidr") else True}}
+    ports = [part.strip() for part in form["ports"].replace(";", ",").split(",") if part.strip()]
+    if ports:
+        item["ports"] = [int(part) if part.isdigit() else part for part in ports]
+    clusters = [part.strip() for part in form["clusters"].split(",") if part.strip()]
+    if clusters:
+        item["clusters"] = clusters
+    if form["why"].strip():
+        item["reason"] = form["why"].strip()
+    if form["expires"].strip():
+        try:
+            item["expires"] = date.fromisoformat(form["expires"].strip())
+        except ValueError:
+            form.error("expires", "a date such as 2027-01-31")
+            return None
+    return item
+
+
+def _edges(here: Desk, found: Preview) -> tuple[tuple[int, Edge], ...]:
+    """The egress of the text as it is typed, by index; of the declared service where the text has errors."""
+    service: Service | None = found.target.service
+    if found.files:
+        try:
+            from pilothouse.workflows.rendering import open_platform
+
+            candidate = open_platform(here.opened.root, found.files)
+            service = candidate.loaded.platform.services.get(found.target.service.key)
+        except PilothouseError:
+            service = None
+    return tuple(enumerate(service.egress)) if service else ()
+
+
+def _diff(found: Preview) -> str:
+    before = {found.target.path: found.target.text}
+    opened = desk().opened
+    for path in found.others:
+        source = opened.loaded.source(path)
+        before[path] = source.text if source else ""
+    return egress.patch({path: before[path] for path in found.files}, found.files)
+
+
+# ---------------------------------------------------------------- one proposal
+
+
+@blueprint.get("/<int:number>")
+def show(number: int) -> str:
+    return _show(number)
+
+
+def _show(number: int, form: Form | None = None) -> str:
+    found = proposals.get(store(), number)
+    here = desk()
+    effect: Preview | None = None
+    reason = ""
+    if found.state in proposals.OPEN:
+        try:
+            effect = live().derived(f"proposal:{number}:{found.version}", lambda: steps.look(here, found))
+        except PilothouseError as failure:
+            reason = failure.message
+    allowed: list[tuple[str, str, Decision]] = [
+        (item.role, item.why, egress.may_agree(me(), item.role, item.why, found.author, here.platform))
+        for item in found.outstanding
+    ]
+    return render_template(
+        "egress/show.html",
+        proposal=found,
+        preview=effect,
+        reason=reason,
+        diff=egress.patch(steps.before_of(found), steps.files_of(found)),
+        history=proposals.history(store(), number),
+        outstanding=allowed if found.state is State.SUBMITTED else [],
+        is_author=found.author == me().user,
+        may_retry=may(Action.PROPOSE, here.platform.services.get(found.draft.subject))
+        if _declared(here, found)
+        else None,
+        form=form or Form({"comment": "", "version": str(found.version)}),
+        now_text=_now_text(here, found),
+    )
+
+
+def _declared(here: Desk, found: Proposal) -> bool:
+    return found.draft.subject in here.platform.services
+
+
+def _now_text(here: Desk, found: Proposal) -> str:
+    """The file as it is now where that is neither what the author saw nor what they wrote: both versions are shown."""
+    source = here.opened.loaded.source(found.draft.path)
+    text = source.text if source else ""
+    if found.state is State.COMMITTED or text in (found.draft.before, found.draft.document):
+        return ""
+    return egress.patch({found.draft.path: found.draft.before}, {found.draft.path: text})
+
+
+@blueprint.post("/<int:number>/decide")
+def decide(number: int) -> str | BaseResponse | tuple[str, int]:
+    form = Form.posted(("role", "comment", "version", "action"))
+    found = proposals.get(store(), number)
+    approve = form["action"] == "approve"
+    if not approve and not form["comment"].strip():
+        form.error("comment", "a refusal needs a comment: say what should change")
+        return _show(number, form), 422
+    kept = steps.decide(desk(), found, _version(form), form["role"], me(), approve, form["comment"])
+    _after(kept)
+    flash(
+        {State.COMMITTED: f"Agreed, and committed as {kept.commit[:12]}.", State.REJECTED: "Refused."}.get(
+            kept.state, "Agreed."
+        )
+    )
+    return redirect(url_for("egress.show", number=number))
+
+
+@blueprint.post("/<int:number>/submit")
+def submit(number: int) -> BaseResponse:
+    form = Form.posted(("version",))
+    kept = steps.submit(desk(), proposals.get(store(), number), _version(form), me())
+    _after(kept)
+    flash(_said(kept))
+    return redirect(url_for("egress.show", number=number))
+
+
+@blueprint.post("/<int:number>/retry")
+def retry(number: int) -> BaseResponse:
+    form = Form.posted(("version",))
+    kept = steps.retry(desk(), proposals.get(store(), number), _version(form), me())
+    _after(kept)
+    flash(_said(kept))
+    return redirect(url_for("egress.show", number=number))
+
+
+@blueprint.post("/<int:number>/withdraw")
+def withdraw(number: int) -> BaseResponse:
+    form = Form.posted(("version", "comment"))
+    steps.withdraw(desk(), proposals.get(store(), number), _version(form), me(), form["comment"])
+    flash("Withdrawn.")
+    return redirect(url_for("egress.show", number=number))
+
+
+def _version(form: Form) -> int:
+    if not form["version"].isdigit():
+        abort(400, "the version that was seen is missing")
+    return int(form["version"])
+
+
+@blueprint.get("/<int:number>.patch")
+def patch(number: int) -> Response:
+    """The change as `git apply` takes it, for a platform that the portal may not write."""
+    found = proposals.get(store(), number)
+    before: Mapping[str, str] = steps.before_of(found)
+    return Response(
+        egress.patch(before, steps.files_of(found)),
+        mimetype="text/x-diff",
+        headers={"Content-Disposition": f'attachment; filename="proposal-{number}.patch"'},
+    )

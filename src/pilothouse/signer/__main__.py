@@ -1,0 +1,128 @@
+"""`python -m pilothouse.signer --data DIR --platform DIR`: the signer, until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from pilothouse.problems import Invalid, PilothouseError, Unavailable
+from pilothouse.signer.declared import Declared
+from pilothouse.signer.keys import EmbeddedAuthorities
+from pilothouse.signer.server import Server
+from pilothouse.store import Store, settings
+from pilothouse.workflows.issuance import Issuance
+
+PLATFORM_KEY = "serve.platform"
+"""Where the portal keeps the folder that it was started with."""
+_WORTH_SHOWING = ("unavailable", "unexpected")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_serial() -> int:
+    """127 random bits, never 0: unique in practice, and 16 octets at most."""
+    return secrets.randbits(127) | 1 << 126
+
+
+def log(fields: Mapping[str, Any]) -> None:
+    """One line of JSON on stderr; what comes from outside stays escaped. On a terminal only what went wrong."""
+    if fields.get("event") == "ping" or (sys.stderr.isatty() and fields.get("outcome") not in _WORTH_SHOWING):
+        return
+    line = {"at": utc_now().isoformat(timespec="milliseconds"), "process": "signer"} | dict(fields)
+    print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def build(data: Path, platform: Path | None, keys: Path | None, socket: Path | None, group: int | None) -> Server:
+    """The server with everything it needs; raises where the folder, the keys or the socket cannot be used."""
+    store = Store(data)
+    store.migrate()
+    kept = settings.get(store, PLATFORM_KEY, "")
+    if platform is None and not kept:
+        raise Invalid("no platform is named", "give --platform FOLDER")
+    declared = Declared(platform or Path(str(kept)), time.monotonic)
+    authorities = EmbeddedAuthorities(keys or data / "signer", data / "authorities", declared, utc_now, new_serial)
+    issuance = Issuance(store, declared, authorities, utc_now, new_serial, authorities.keep_head)
+    server = Server(socket or data / "signer.sock", issuance, log, group)
+    for name, cluster in declared().clusters.items():
+        if cluster.authority.backend == "embedded":
+            authorities.certificate(name)
+    return server
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="The portal's data folder.")
+@click.option(
+    "--platform",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The folder of documents (default: the one that the portal was started with).",
+)
+@click.option(
+    "--keys", type=click.Path(path_type=Path), default=None, help="Folder of the keys (default: DATA/signer)."
+)
+@click.option("--socket", type=click.Path(path_type=Path), default=None, help="Socket (default: DATA/signer.sock).")
+@click.option("--socket-group", default="", help="Group that may connect, where the portal is another user.")
+@click.option("--stop-with-stdin", is_flag=True, help="End when stdin closes, so that no parent leaves it behind.")
+def main(
+    data: Path,
+    platform: Path | None,
+    keys: Path | None,
+    socket: Path | None,
+    socket_group: str,
+    stop_with_stdin: bool,
+) -> None:
+    """Own the keys of the embedded authorities and sign what session, profile and approval allow."""
+    os.umask(0o077)
+    try:
+        server = build(data, platform, keys, socket, _group(socket_group))
+    except PilothouseError as failure:
+        click.echo(f"pilothouse signer: {failure.message}", err=True)
+        if failure.hint:
+            click.echo(f"  → {failure.hint}", err=True)
+        raise SystemExit(2) from failure
+
+    def stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
+        # shutdown() waits for serve_forever(), which runs in this very thread when a signal comes.
+        threading.Thread(target=server.shutdown, daemon=True).start()
+
+    def wait_for_parent() -> None:
+        sys.stdin.buffer.read()
+        stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if stop_with_stdin:
+        threading.Thread(target=wait_for_parent, daemon=True).start()
+    log({"event": "ready", "socket": str(server.path)})
+    with server:
+        server.serve_forever(poll_interval=0.2)
+    log({"event": "stopped"})
+
+
+def _group(name: str) -> int | None:
+    if not name:
+        return None
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError as failure:
+        raise Unavailable(f"there is no group {name}") from failure
+
+
+if __name__ == "__main__":
+    main()

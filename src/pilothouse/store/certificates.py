@@ -1,0 +1,141 @@
+"""Certificates as rows: there before the signature, filled in after it. Never a private key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from pilothouse.store.database import Store
+from pilothouse.store.schema import certificates
+
+
+class State(StrEnum):
+    INTENT = "intent"
+    """About to be signed; where it stays so, the signer ended in between and nothing was handed out."""
+    ISSUED = "issued"
+    FAILED = "failed"
+    GIVEN_BACK = "given-back"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """`serial` is decimal, as the API server's audit events have it; `key_sha256` names the public key."""
+
+    cluster: str
+    serial: str
+    user: str
+    profile: str
+    groups: tuple[str, ...]
+    key_sha256: str
+    asked_at: datetime
+    not_after: datetime
+    grant_id: str = ""
+    fingerprint: str = ""
+    state: State = State.INTENT
+    ended_at: datetime | None = None
+    pem: str = ""
+
+    def is_alive(self, now: datetime) -> bool:
+        """Issued, not given back and not at its end."""
+        return self.state is State.ISSUED and now < self.not_after
+
+
+def add(connection: Connection, certificate: Certificate) -> None:
+    """The row of an intent. A serial that is taken is a `Conflict` of the transaction."""
+    connection.execute(
+        insert(certificates).values(
+            cluster=certificate.cluster,
+            serial=certificate.serial,
+            user=certificate.user,
+            profile=certificate.profile,
+            groups=list(certificate.groups),
+            grant_id=certificate.grant_id,
+            key_sha256=certificate.key_sha256,
+            state=certificate.state.value,
+            asked_at=certificate.asked_at,
+            not_after=certificate.not_after,
+        )
+    )
+
+
+def issued(connection: Connection, cluster: str, serial: str, fingerprint: str, not_after: datetime, pem: str) -> None:
+    """It was signed and is about to be handed out."""
+    connection.execute(
+        update(certificates)
+        .where(_is(cluster, serial))
+        .values(state=State.ISSUED.value, fingerprint=fingerprint, not_after=not_after, pem=pem)
+    )
+
+
+def end(connection: Connection, cluster: str, serial: str, state: State, at: datetime) -> None:
+    """It failed, or was given back."""
+    connection.execute(update(certificates).where(_is(cluster, serial)).values(state=state.value, ended_at=at))
+
+
+def other_user_of_key(connection: Connection, key_sha256: str, user: str) -> str:
+    """Another user for whom that key was used before, or ""."""
+    row = connection.execute(
+        select(certificates.c.user).where(certificates.c.key_sha256 == key_sha256, certificates.c.user != user).limit(1)
+    ).first()
+    return row.user if row else ""
+
+
+def get(store: Store, serial: str, cluster: str = "") -> Certificate | None:
+    """By serial; 128 random bits of it make the cluster a matter of form."""
+    condition = certificates.c.serial == serial
+    if cluster:
+        condition &= certificates.c.cluster == cluster
+    with store.read() as connection:
+        row = connection.execute(select(certificates).where(condition)).mappings().first()
+    return _certificate(row) if row else None
+
+
+def of_user(store: Store, user: str, now: datetime | None = None, limit: int = 100) -> tuple[Certificate, ...]:
+    """A person's certificates, the newest first; with `now` only the living ones."""
+    condition: ColumnElement[bool] = certificates.c.user == user
+    if now is not None:
+        condition &= _alive(now)
+    with store.read() as connection:
+        rows = connection.execute(
+            select(certificates).where(condition).order_by(certificates.c.asked_at.desc()).limit(limit)
+        ).mappings()
+        return tuple(_certificate(row) for row in rows)
+
+
+def alive(store: Store, now: datetime) -> dict[str, int]:
+    """How many certificates are alive, by profile."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(certificates.c.profile, func.count()).where(_alive(now)).group_by(certificates.c.profile)
+        )
+        return {row[0]: row[1] for row in rows}
+
+
+def _alive(now: datetime) -> ColumnElement[bool]:
+    return (certificates.c.state == State.ISSUED.value) & (certificates.c.not_after > now)
+
+
+def _is(cluster: str, serial: str) -> ColumnElement[bool]:
+    return (certificates.c.cluster == cluster) & (certificates.c.serial == serial)
+
+
+def _certificate(row: Any) -> Certificate:
+    return Certificate(
+        row["cluster"],
+        row["serial"],
+        row["user"],
+        row["profile"],
+        tuple(row["groups"]),
+        row["key_sha256"],
+        row["asked_at"],
+        row["not_after"],
+        row["grant_id"],
+        row["fingerprint"],
+        State(row["state"]),
+        row["ended_at"],
+        row["pem"],
+    )

@@ -1,0 +1,150 @@
+"""The ledger's rows. An entry is appended inside the caller's transaction, so that what it tells happened with it.
+
+Rows are only ever added. The chain itself (`access.ledger`) shows whether somebody did otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text, true
+
+from pilothouse.access import ledger as chain
+from pilothouse.access.ledger import EMPTY, Entry, Head, Recorded
+from pilothouse.problems import Problem
+from pilothouse.store.database import Store
+from pilothouse.store.schema import ledger
+
+BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries: each field narrows; `kind` is a prefix; `text` occurs anywhere; `until` is exclusive."""
+
+    actor: str = ""
+    kind: str = ""
+    subject: str = ""
+    cluster: str = ""
+    text: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def append(connection: Connection, entry: Entry, at: datetime) -> Recorded:
+    """Append to the chain inside a `store.write()`; it is there once that transaction is committed."""
+    if connection.dialect.name == "postgresql":
+        # SQLite's BEGIN IMMEDIATE lets one writer in; here two could read the same head.
+        connection.execute(text("LOCK TABLE ledger IN EXCLUSIVE MODE"))
+    recorded = chain.append(_head(connection), entry, at)
+    connection.execute(
+        insert(ledger).values(
+            sequence=recorded.sequence,
+            at=recorded.at,
+            kind=entry.kind,
+            actor=entry.actor,
+            subject=entry.subject,
+            cluster=entry.cluster,
+            text=recorded.text,
+            hash=recorded.hash,
+        )
+    )
+    return recorded
+
+
+def _head(connection: Connection) -> Head:
+    row = connection.execute(
+        select(ledger.c.sequence, ledger.c.hash).order_by(ledger.c.sequence.desc()).limit(1)
+    ).first()
+    return Head(row.sequence, row.hash) if row else EMPTY
+
+
+def head(store: Store) -> Head:
+    """The newest entry: what to keep elsewhere, so that a cut end is noticed."""
+    with store.read() as connection:
+        return _head(connection)
+
+
+def find(store: Store, wanted: Filter = Filter(), limit: int = 50, offset: int = 0) -> tuple[tuple[Recorded, ...], int]:
+    """(entries, how many there are in all), the newest first."""
+    condition = _condition(wanted)
+    with store.read() as connection:
+        total = connection.execute(select(func.count()).select_from(ledger).where(condition)).scalar_one()
+        rows = connection.execute(
+            select(ledger).where(condition).order_by(ledger.c.sequence.desc()).limit(limit).offset(offset)
+        ).mappings()
+        return tuple(_recorded(row) for row in rows), total
+
+
+def _condition(wanted: Filter) -> ColumnElement[bool]:
+    parts: list[ColumnElement[bool]] = [true()]
+    for column, value in (
+        (ledger.c.actor, wanted.actor),
+        (ledger.c.subject, wanted.subject),
+        (ledger.c.cluster, wanted.cluster),
+    ):
+        if value:
+            parts.append(column == value)
+    if wanted.kind:
+        parts.append(ledger.c.kind.startswith(wanted.kind, autoescape=True))
+    if wanted.text:
+        parts.append(
+            or_(
+                ledger.c.text.contains(wanted.text, autoescape=True),
+                # The text is ASCII with escapes; what was typed may not be.
+                ledger.c.text.contains(wanted.text.encode("ascii", "backslashreplace").decode(), autoescape=True),
+            )
+        )
+    if wanted.since:
+        parts.append(ledger.c.at >= wanted.since)
+    if wanted.until:
+        parts.append(ledger.c.at < wanted.until)
+    return and_(*parts)
+
+
+def everything(store: Store, start: int = 1) -> Iterator[Recorded]:
+    """The entries from `start` on in the order of the chain, in batches, one consistent state."""
+    with store.read() as connection:
+        last = start - 1
+        while True:
+            rows = (
+                connection.execute(
+                    select(ledger).where(ledger.c.sequence > last).order_by(ledger.c.sequence).limit(BATCH)
+                )
+                .mappings()
+                .all()
+            )
+            if not rows:
+                return
+            yield from (_recorded(row) for row in rows)
+            last = rows[-1]["sequence"]
+
+
+def verify(store: Store, exported: Iterable[Head] = ()) -> tuple[tuple[Problem, ...], Head]:
+    """(every break of the chain, its head)."""
+    counted = Head()
+
+    def followed() -> Iterator[Recorded]:
+        nonlocal counted
+        for recorded in everything(store):
+            counted = recorded.head
+            yield recorded
+
+    problems = tuple(chain.verify(followed(), exported))
+    return problems, counted
+
+
+def _recorded(row: Any) -> Recorded:
+    return chain.read(
+        row["sequence"],
+        row["at"],
+        row["kind"],
+        row["actor"],
+        row["subject"],
+        row["cluster"],
+        row["text"],
+        row["hash"],
+    )

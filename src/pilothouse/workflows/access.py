@@ -1,0 +1,336 @@
+"""What a person does about access: the same functions for pages, API and command line.
+
+Decisions are those of `access.permissions`; every step is an entry of the ledger, written in the
+transaction that takes it. Certificates come from the signer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from pilothouse.access import grants, words
+from pilothouse.access.certificates import Issued
+from pilothouse.access.grants import Grant, State
+from pilothouse.access.ledger import Entry, Recorded
+from pilothouse.access.permissions import Action, Certificate, Decision, Person, may
+from pilothouse.access.words import Statement
+from pilothouse.platform.model import AccessProfile, Platform
+from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, nearest, one_of
+from pilothouse.store import Store, ledger, users
+from pilothouse.store import certificates as certificate_rows
+from pilothouse.store import grants as grant_rows
+
+
+class Signer(Protocol):
+    """The signer's process, as `clients.signer.SignerClient` reaches it."""
+
+    def sign(
+        self, token: str, csr: str, *, profile: str = "", cluster: str = "", grant_id: str = "", seconds: int = 0
+    ) -> Issued: ...
+
+    def authority(self, cluster: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What somebody is told. Holds no secret: whoever reads it can do nothing with it."""
+
+    to: tuple[str, ...]
+    subject: str
+    text: str
+
+
+class Notifier(Protocol):
+    """Tells people by mail or webhook; raises `Unavailable` where it could not."""
+
+    def tell(self, message: Message) -> None: ...
+
+
+class Nobody:
+    """Where neither mail nor webhook is set: the home page alone shows what waits."""
+
+    def tell(self, message: Message) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the use cases work with. `new_id` makes the id of a request, `address` is the portal's for links."""
+
+    store: Store
+    signer: Signer
+    notifier: Notifier
+    new_id: Callable[[], str]
+    address: str = ""
+
+
+# ---------------------------------------------------------------- what may I have
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A profile as one person sees it. `places` says, by cluster, where it holds for them."""
+
+    profile: AccessProfile
+    decision: Decision
+    may_do: tuple[Statement, ...]
+    terms: str
+    places: tuple[tuple[str, str], ...]
+
+    @property
+    def is_mine(self) -> bool:
+        return self.decision.allowed
+
+
+def profiles_of(platform: Platform, person: Person) -> tuple[Offer, ...]:
+    """Every profile, those that the person may have first; standing before elevated."""
+    offers = []
+    for profile in platform.profiles.values():
+        action = Action.ELEVATE if profile.elevated else Action.REQUEST
+        places = tuple(
+            (cluster, words.where(profile, platform, cluster, sorted(person.teams)))
+            for cluster in platform.clusters
+            if profile.holds_on(cluster)
+        )
+        offers.append(
+            Offer(profile, may(person, action, profile, platform), words.may_do(profile), words.terms(profile), places)
+        )
+    return tuple(sorted(offers, key=lambda offer: (not offer.is_mine, offer.profile.elevated, offer.profile.name)))
+
+
+def profile_named(platform: Platform, name: str) -> AccessProfile:
+    profile = platform.profiles.get(name)
+    if profile is None:
+        raise Invalid(f"there is no profile `{name}`", nearest(name, platform.profiles) or one_of(platform.profiles))
+    return profile
+
+
+# ---------------------------------------------------------------- certificates
+
+
+def certificate(desk: Desk, token: str, profile: str, cluster: str, csr: str, seconds: int = 0) -> Issued:
+    """A certificate for a standing profile; the signer decides."""
+    return desk.signer.sign(token, csr, profile=profile, cluster=cluster, seconds=seconds)
+
+
+def claim(desk: Desk, token: str, grant_id: str, csr: str) -> Issued:
+    """The certificate of an approved request; the signer decides, once."""
+    return desk.signer.sign(token, csr, grant_id=grant_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """A person's certificates (living ones first) and requests, deadlines taken into account."""
+
+    certificates: tuple[certificate_rows.Certificate, ...]
+    grants: tuple[Grant, ...]
+
+
+def mine(store: Store, person: Person, now: datetime) -> Mine:
+    rows = certificate_rows.of_user(store, person.user)
+    alive = [row for row in rows if row.is_alive(now)]
+    ended = [row for row in rows if not row.is_alive(now)]
+    requests = tuple(grants.settle(grant, now) for grant in grant_rows.find(store, person.user))
+    return Mine((*alive, *ended[:20]), requests)
+
+
+# ---------------------------------------------------------------- elevation
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A grant after a step, and why somebody could not be told about it ("" where all were)."""
+
+    grant: Grant
+    untold: str = ""
+
+
+def request(
+    desk: Desk,
+    platform: Platform,
+    person: Person,
+    profile_name: str,
+    cluster: str,
+    reason: str,
+    seconds: int,
+    now: datetime,
+) -> Told:
+    """Ask for an elevated profile; its approvers are told."""
+    profile = profile_named(platform, profile_name)
+    _require(may(person, Action.ELEVATE, profile, platform))
+    if cluster not in platform.clusters:
+        raise Invalid(f"there is no cluster `{cluster}`", one_of(platform.clusters))
+    grant = grants.request(desk.new_id(), person.user, profile, cluster, reason, seconds or profile.lifetime, now)
+    grant_rows.add(desk.store, grant)
+    if grant.state is not State.REQUESTED:
+        return Told(grant)
+    text = "\n".join(
+        (
+            f"{person.shown} asks for {profile.name} on {cluster} for {words.duration(grant.seconds)}.",
+            f"Reason: {grant.reason}",
+            f"It would let them {'; '.join(item.text for item in words.may_do(profile))}.",
+            f"Decide: {desk.address}/access/requests/{grant.id}"
+            if desk.address
+            else f"Decide: pilothouse access approve {grant.id}",
+        )
+    )
+    approvers = addresses(desk.store, profile.approver_groups, but=person.user)
+    return Told(grant, _tell(desk, Message(approvers, f"{person.shown} asks for {profile.name} on {cluster}", text)))
+
+
+def approve(desk: Desk, platform: Platform, person: Person, id: str, comment: str, now: datetime) -> Told:
+    """Agree to a request; who asked is told."""
+    return _decide(desk, platform, person, id, comment, now, grants.approve, "approved")
+
+
+def deny(desk: Desk, platform: Platform, person: Person, id: str, comment: str, now: datetime) -> Told:
+    """Deny a request; who asked is told."""
+    return _decide(desk, platform, person, id, comment, now, grants.deny, "denied")
+
+
+def _decide(
+    desk: Desk,
+    platform: Platform,
+    person: Person,
+    id: str,
+    comment: str,
+    now: datetime,
+    step: Callable[[Grant, str, str, datetime], Grant],
+    word: str,
+) -> Told:
+    def checked(grant: Grant) -> Grant:
+        _require(may(person, Action.APPROVE_ELEVATION, grant, platform))
+        return step(grant, person.user, comment, now)
+
+    grant = grant_rows.change(desk.store, id, checked, person.user, f"elevation.{word}", now)
+    to = addresses_of(desk.store, platform, grant.user)
+    then = f"Claim it within the hour: pilothouse access claim {grant.id}" if word == "approved" else ""
+    text = "\n".join(
+        line
+        for line in (f"{person.shown} {word} your request for {grant.profile} on {grant.cluster}.", comment, then)
+        if line
+    )
+    return Told(grant, _tell(desk, Message(to, f"Your request for {grant.profile} was {word}", text)))
+
+
+def waiting_for(store: Store, platform: Platform, person: Person, now: datetime) -> tuple[Grant, ...]:
+    """The requests that this person may decide on, the oldest first."""
+    return tuple(
+        grant
+        for grant in reversed(grant_rows.find(store, only_open=True))
+        if grant.state_at(now) is State.REQUESTED and may(person, Action.APPROVE_ELEVATION, grant, platform)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What was given back, and what that means, in a sentence."""
+
+    id: str
+    meaning: str
+
+
+def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: datetime) -> GivenBack:
+    """End a request or a certificate (by its serial) early."""
+    grant = grant_rows.get(desk.store, id)
+    if grant is not None:
+        _require(may(person, Action.GIVE_BACK, grant, platform))
+        ended = grant_rows.change(
+            desk.store, id, lambda found: grants.give_back(found, now), person.user, "elevation.given-back", now
+        )
+        if ended.state is State.WITHDRAWN:
+            return GivenBack(id, "The request was withdrawn.")
+        _end_certificate(desk.store, ended.cluster, ended.serial, person.user, now)
+        return GivenBack(id, _meaning(certificate_rows.get(desk.store, ended.serial, ended.cluster)))
+    found = certificate_rows.get(desk.store, id)
+    if found is None:
+        raise Invalid(f"there is no request or certificate `{id}`", "see `pilothouse access status`")
+    _require(may(person, Action.GIVE_BACK, Certificate(found.user, found.profile), platform))
+    if not found.is_alive(now):
+        raise Conflict(f"certificate {id} has ended already")
+    _end_certificate(desk.store, found.cluster, found.serial, person.user, now)
+    return GivenBack(id, _meaning(found))
+
+
+def _end_certificate(store: Store, cluster: str, serial: str, actor: str, now: datetime) -> None:
+    with store.write() as connection:
+        certificate_rows.end(connection, cluster, serial, certificate_rows.State.GIVEN_BACK, now)
+        ledger.append(connection, Entry("certificate.given-back", actor, serial, cluster), now)
+
+
+def _meaning(found: certificate_rows.Certificate | None) -> str:
+    end = f" would be accepted until {found.not_after:%Y-%m-%d %H:%M} UTC" if found else ""
+    return (
+        "It is recorded as given back. Delete the key, which `pilothouse access give-back` does where it lies:"
+        f" Kubernetes knows no revocation, and a copy of the key{end}."
+    )
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+EVERYTHING = ledger.Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """`narrowed` is the reason why only the person's own entries are listed, "" where all are."""
+
+    items: tuple[Recorded, ...]
+    total: int
+    narrowed: str = ""
+
+
+def entries(
+    store: Store,
+    platform: Platform,
+    person: Person,
+    wanted: ledger.Filter = EVERYTHING,
+    limit: int = 50,
+    offset: int = 0,
+) -> Entries:
+    """The ledger's entries, the newest first; a person's own where they may not see the others'."""
+    decision = may(person, Action.READ_AUDIT, None, platform)
+    if not decision:
+        wanted = replace(wanted, actor=person.user)
+    items, total = ledger.find(store, wanted, limit, offset)
+    return Entries(items, total, "" if decision else decision.why)
+
+
+# ---------------------------------------------------------------- telling people
+
+
+def addresses(store: Store, groups: Iterable[str], but: str = "") -> tuple[str, ...]:
+    """The mail addresses of the accounts in any of these groups."""
+    wanted = frozenset(groups)
+    return tuple(
+        user.email
+        for user in users.everyone(store)
+        if user.email and not user.disabled and user.name != but and wanted & user.groups
+    )
+
+
+def addresses_of(store: Store, platform: Platform, name: str) -> tuple[str, ...]:
+    """The mail addresses of one person: of the account, else as the teams have it."""
+    account = users.get(store, name)
+    if account and account.email:
+        return (account.email,)
+    members = (member for team in platform.teams.values() for member in team.members)
+    return tuple(sorted({member.email for member in members if member.user == name and member.email}))
+
+
+def _tell(desk: Desk, message: Message) -> str:
+    """A step that was taken stays taken, even where nobody could be told: the reason is shown instead."""
+    try:
+        desk.notifier.tell(message)
+    except PilothouseError as failure:
+        return failure.message
+    return ""
+
+
+def _require(decision: Decision) -> None:
+    if not decision:
+        raise Denied(decision.why, f"ask {', '.join(decision.whom_to_ask)}" if decision.whom_to_ask else "")

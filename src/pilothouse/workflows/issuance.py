@@ -1,0 +1,293 @@
+"""Issuance: who asks is checked, the intent is recorded durably, then it is signed, verified and recorded again.
+
+It runs in the signer's process. Nothing that the portal says about a person is believed: session, groups,
+profile, request and approver are read from the store and the declarations each time. Where any of them
+cannot be read, or the ledger cannot be written, nothing is signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from cryptography import x509
+
+from pilothouse.access import certificates, grants, names
+from pilothouse.access.certificates import Issued, Template
+from pilothouse.access.csr import Request, parse
+from pilothouse.access.grants import Grant, State
+from pilothouse.access.ledger import Entry, Head
+from pilothouse.access.permissions import Action, Decision, Person, may, person_of
+from pilothouse.access.words import duration
+from pilothouse.platform.model import AccessProfile, Platform, Scope
+from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest, one_of
+from pilothouse.store import Store, ledger, sessions, users
+from pilothouse.store import certificates as certificate_rows
+from pilothouse.store import grants as grant_rows
+
+MIN_SECONDS = 600
+
+
+class Authorities(Protocol):
+    """Who signs: the embedded authorities, or another backend. May raise any of our exceptions."""
+
+    def certificate(self, cluster: str) -> x509.Certificate:
+        """The cluster's authority."""
+        ...
+
+    def sign(self, cluster: str, template: Template) -> x509.Certificate:
+        """The leaf, signed by that cluster's authority."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked for: a profile on a cluster, or the claim of a request that was approved.
+
+    `seconds` 0 means as long as the profile gives by itself. `token` is that of the engineer's session.
+    """
+
+    token: str
+    csr: str
+    cluster: str = ""
+    profile: str = ""
+    grant_id: str = ""
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Issuance:
+    """`platform` gives the declarations as they are now; `exported` is told each new head of the ledger."""
+
+    store: Store
+    platform: Callable[[], Platform]
+    authorities: Authorities
+    clock: Callable[[], datetime]
+    serial: Callable[[], int]
+    exported: Callable[[Head], None]
+
+    def issue(self, ask: Ask) -> Issued:
+        """The certificate. Raises `Denied`, `Invalid`, `Conflict` or `Unavailable`; then nothing was handed out."""
+        now = self.clock().replace(microsecond=0)  # X.509 knows whole seconds
+        platform = self.platform()
+        person = self._person(platform, ask.token, now)
+        request = parse(ask.csr)
+        if ask.grant_id:
+            grant = self._grant(ask.grant_id)
+            profile = self._claimable(platform, person, grant, now)
+            cluster, seconds = grant.cluster, grant.seconds
+        else:
+            profile = _profile(platform, ask.profile)
+            cluster, seconds = ask.cluster, ask.seconds or profile.lifetime
+            _require(may(person, Action.REQUEST, profile, platform))
+            _check_seconds(profile, seconds)
+        _check_cluster(platform, profile, cluster)
+        template = Template(
+            user=person.user,
+            groups=_groups(platform, person, profile, cluster),
+            public_key=request.public_key,
+            serial=self.serial(),
+            now=now,
+            not_after=now + timedelta(seconds=seconds),
+        )
+        certificates.check(template)
+        authority = self.authorities.certificate(cluster)
+        self._record_intent(template, profile, cluster, request, ask.grant_id)
+        try:
+            leaf = self.authorities.sign(cluster, template)
+            differences = certificates.verify_issued(leaf, template, authority)
+            if differences:
+                raise Unavailable(
+                    f"the authority of {cluster} signed something else: {differences[0].message}",
+                    "nothing was handed out; tell the platform team",
+                )
+        except PilothouseError as failure:
+            self._record_failure(template, cluster, ask.grant_id, failure.message, now)
+            raise
+        issued = Issued(
+            cluster=cluster,
+            user=person.user,
+            profile=profile.name,
+            groups=template.groups,
+            serial=str(leaf.serial_number),
+            fingerprint=certificates.fingerprint(leaf),
+            not_after=leaf.not_valid_after_utc,
+            pem=certificates.pem(leaf),
+            authority=certificates.pem(authority),
+            grant_id=ask.grant_id,
+        )
+        self._record_issued(issued, now)
+        return issued
+
+    # ------------------------------------------------------------ who asks
+
+    def _person(self, platform: Platform, token: str, now: datetime) -> Person:
+        session = sessions.find(self.store, token, now)
+        if session is None:
+            raise Denied("the session has ended", "log in again: `pilothouse access login`")
+        user = session.user
+        groups = self._groups_now(user.name, user.groups)
+        return person_of(platform, user.name, groups, user.display_name, user.email)
+
+    def _groups_now(self, name: str, at_login: frozenset[str]) -> frozenset[str]:
+        """The groups of a person as they are now: those of the account, or of the login where a directory has it."""
+        account = users.get(self.store, name)
+        if account is None:
+            return at_login
+        if account.disabled:
+            raise Denied(f"the account {name} is closed")
+        return account.groups
+
+    # ------------------------------------------------------------ elevated profiles
+
+    def _grant(self, id: str) -> Grant:
+        grant = grant_rows.get(self.store, id)
+        if grant is None:
+            raise Invalid(f"there is no request `{id}`", "see `pilothouse access status`")
+        return grant
+
+    def _claimable(self, platform: Platform, person: Person, grant: Grant, now: datetime) -> AccessProfile:
+        """The profile of the request, after everything that was true at the approval was checked again."""
+        _require(may(person, Action.CLAIM, grant, platform))
+        profile = platform.profiles[grant.profile]
+        grants.check_seconds(profile, grant.seconds)
+        grants.claim(grant, "", now)  # raises where it is not approved, or lapsed
+        if profile.approval:
+            if not grant.decided_by:
+                raise Denied(f"request {grant.id} was approved by nobody, and {profile.name} wants that now")
+            approver = self._approver(platform, grant.decided_by, now)
+            decision = may(approver, Action.APPROVE_ELEVATION, grant, platform)
+            if not decision:
+                raise Denied(
+                    f"the approval of {approver.user} does not count any more: {decision.why}",
+                    "make a new request",
+                )
+        return profile
+
+    def _approver(self, platform: Platform, name: str, now: datetime) -> Person:
+        account = users.get(self.store, name)
+        if account is not None:
+            if account.disabled:
+                raise Denied(f"the account of {name}, who approved, is closed", "make a new request")
+            return person_of(platform, name, account.groups)
+        living = sessions.living(self.store, name, now)
+        if not living:
+            raise Denied(
+                f"whether {name}, who approved, still may cannot be seen", f"ask {name} to log in, then claim again"
+            )
+        return person_of(platform, name, living[0].user.groups)
+
+    # ------------------------------------------------------------ the records
+
+    def _record_intent(
+        self, template: Template, profile: AccessProfile, cluster: str, request: Request, grant_id: str
+    ) -> None:
+        serial = str(template.serial)
+        with self.store.write() as connection:
+            other = certificate_rows.other_user_of_key(connection, request.spki_sha256, template.user)
+            if other:
+                raise Denied(
+                    "this key was used for another user before",
+                    "make a new key: `pilothouse access cert` makes one each time",
+                )
+            if grant_id:
+                # Decided again under the lock: of two claims at once one gets the certificate.
+                claimed = grants.claim(grant_rows.locked(connection, grant_id), serial, template.now)
+                grant_rows.save(connection, claimed)
+            certificate_rows.add(
+                connection,
+                certificate_rows.Certificate(
+                    cluster=cluster,
+                    serial=serial,
+                    user=template.user,
+                    profile=profile.name,
+                    groups=template.groups,
+                    key_sha256=request.spki_sha256,
+                    asked_at=template.now,
+                    not_after=template.not_after,
+                    grant_id=grant_id,
+                ),
+            )
+            data = {
+                "groups": list(template.groups),
+                "key": request.spki_sha256,
+                "not_after": template.not_after.isoformat(),
+                "profile": profile.name,
+                "request": grant_id,
+            }
+            recorded = ledger.append(
+                connection, Entry("certificate.intent", template.user, serial, cluster, data), template.now
+            )
+        self.exported(recorded.head)
+
+    def _record_failure(self, template: Template, cluster: str, grant_id: str, why: str, now: datetime) -> None:
+        serial = str(template.serial)
+        with self.store.write() as connection:
+            certificate_rows.end(connection, cluster, serial, certificate_rows.State.FAILED, now)
+            if grant_id:
+                grant = grant_rows.locked(connection, grant_id)
+                reopened = replace(
+                    grant, state=State.APPROVED, claimed_at=None, serial="", deadline=now + grants.CLAIM_WITHIN
+                )
+                grant_rows.save(connection, reopened)
+            recorded = ledger.append(
+                connection, Entry("certificate.failed", template.user, serial, cluster, {"why": why}), now
+            )
+        self.exported(recorded.head)
+
+    def _record_issued(self, issued: Issued, now: datetime) -> None:
+        with self.store.write() as connection:
+            certificate_rows.issued(
+                connection, issued.cluster, issued.serial, issued.fingerprint, issued.not_after, issued.pem
+            )
+            data = {
+                "fingerprint": issued.fingerprint,
+                "not_after": issued.not_after.isoformat(),
+                "profile": issued.profile,
+                "request": issued.grant_id,
+            }
+            recorded = ledger.append(
+                connection, Entry("certificate.issued", issued.user, issued.serial, issued.cluster, data), now
+            )
+        self.exported(recorded.head)
+
+
+def _profile(platform: Platform, name: str) -> AccessProfile:
+    profile = platform.profiles.get(name)
+    if profile is None:
+        raise Invalid(f"there is no profile `{name}`", nearest(name, platform.profiles) or one_of(platform.profiles))
+    return profile
+
+
+def _check_cluster(platform: Platform, profile: AccessProfile, cluster: str) -> None:
+    declared = platform.clusters.get(cluster)
+    if declared is None:
+        raise Invalid(
+            f"there is no cluster `{cluster}`", nearest(cluster, platform.clusters) or one_of(platform.clusters)
+        )
+    if not profile.holds_on(cluster):
+        raise Denied(f"profile {profile.name} does not hold on cluster {cluster}", one_of(profile.clusters))
+
+
+def _check_seconds(profile: AccessProfile, seconds: int) -> None:
+    if not MIN_SECONDS <= seconds <= profile.max_lifetime:
+        raise Invalid(
+            f"{profile.name} lasts {duration(MIN_SECONDS)} to {duration(profile.max_lifetime)},"
+            f" not {duration(max(seconds, 0))}",
+            f"leave the duration out for {duration(profile.lifetime)}",
+        )
+
+
+def _groups(platform: Platform, person: Person, profile: AccessProfile, cluster: str) -> tuple[str, ...]:
+    teams = tuple(team for team in sorted(person.teams) if platform.namespaces_of(team, cluster))
+    if profile.scope is Scope.TEAM_NAMESPACES and not teams:
+        raise Denied(f"none of your teams has a service on cluster {cluster}, so {profile.name} would hold nowhere")
+    return names.groups_for(profile, teams)
+
+
+def _require(decision: Decision) -> None:
+    if not decision:
+        ask = f"ask {', '.join(decision.whom_to_ask)}" if decision.whom_to_ask else ""
+        raise Denied(decision.why, ask)

@@ -1,0 +1,199 @@
+"""The way of a proposal: drafted, submitted, agreed to, committed. One function per step, for page, API and job.
+
+Whatever goes wrong on the way, the text stays: a conflict or a failure is a state with its reason, from
+which the author goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pilothouse.access.permissions import Person, person_of
+from pilothouse.files.git import Repository
+from pilothouse.platform.model import Platform
+from pilothouse.problems import Denied, Invalid, PilothouseError, has_errors
+from pilothouse.store import Store, proposals
+from pilothouse.store.proposals import Draft, Proposal, Requirement, State
+from pilothouse.workflows import egress
+from pilothouse.workflows.egress import Preview
+from pilothouse.workflows.rendering import Opened
+
+OPEN_FOR = timedelta(days=30)
+"""An open proposal that nobody touches for so long is withdrawn by the worker."""
+
+Tell = Callable[[tuple[str, ...], str, str], None]
+"""Told (users, subject, text) when somebody should know; must not raise."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What every step needs: where proposals lie, where they are committed, the platform as it is, and the moment."""
+
+    store: Store
+    repository: Repository
+    opened: Opened
+    now: datetime
+    tell: Tell
+
+    @property
+    def platform(self) -> Platform:
+        return self.opened.loaded.platform
+
+
+def files_of(proposal: Proposal) -> Mapping[str, str]:
+    """Every file of the proposal with its new text, by path."""
+    found: Mapping[str, str] = proposal.draft.data.get("files", {})
+    return found or {proposal.draft.path: proposal.draft.document}
+
+
+def before_of(proposal: Proposal) -> Mapping[str, str]:
+    """The same files as they were when the proposal was written."""
+    found: Mapping[str, str] = proposal.draft.data.get("before", {})
+    return found or {proposal.draft.path: proposal.draft.before}
+
+
+def save(
+    desk: Desk,
+    found: Preview,
+    person: Person,
+    title: str,
+    reason: str,
+    earlier: Proposal | None = None,
+    version: int = 0,
+) -> Proposal:
+    """Keep a draft, errors and all: nothing that was typed is lost. `earlier` (as seen at `version`) is replaced."""
+    service = found.target.service
+    egress.require_may(egress.may_propose(person, service, desk.platform))
+    if earlier is not None and earlier.author != person.user:
+        raise Denied("only its author changes a proposal", f"ask {earlier.author}, or propose a change of your own")
+    texts = {path: source.text for path in found.files if (source := desk.opened.loaded.source(path))}
+    draft = Draft(
+        kind=egress.KIND,
+        subject=service.key,
+        team=service.team,
+        document=found.files.get(found.target.path, found.target.text),
+        title=title.strip() or f"{service.key}: {found.summary}"[:180],
+        reason=reason.strip(),
+        base=desk.repository.head() if desk.repository.is_repository() else "",
+        path=found.target.path,
+        before=found.target.text,
+        data={
+            "files": dict(found.files),
+            "before": texts,
+            "blobs": egress.blobs(desk.repository, found.files) if desk.repository.is_repository() else {},
+            "summary": found.summary,
+        },
+    )
+    if earlier is None:
+        return proposals.create(desk.store, draft, person.user, desk.now)
+    return proposals.edit(desk.store, earlier.id, version, draft, person.user, desk.now)
+
+
+def submit(desk: Desk, proposal: Proposal, version: int, person: Person) -> Proposal:
+    """Ask those who must agree. Where nobody must, it is committed at once: there is no gatekeeper."""
+    if proposal.author != person.user:
+        raise Denied("only its author submits a proposal", f"ask {proposal.author}")
+    found = look(desk, proposal, person)
+    egress.require_submittable(found, proposal.draft.reason)
+    required = [Requirement(item.role, item.why) for item in found.needed]
+    submitted = proposals.submit(desk.store, proposal.id, version, required, person.user, desk.now)
+    if submitted.state is State.APPROVED:
+        return commit(desk, submitted, person.user)
+    for item in found.needed:
+        who = tuple(user for user in asked(desk.platform, item.role) if user != person.user)
+        desk.tell(who, f"Your agreement is asked: {proposal.draft.title}", f"{person.shown} proposes it. {item.why}.")
+    return submitted
+
+
+def asked(platform: Platform, role: str) -> tuple[str, ...]:
+    """The users who are told that an agreement in that role is wanted."""
+    team = platform.teams.get(role.partition(":")[2])
+    return (team.approvers or tuple(member.user for member in team.members)) if team else ()
+
+
+def look(desk: Desk, proposal: Proposal, author: Person | None = None) -> Preview:
+    """The proposal's effect on the platform as it is now."""
+    return egress.preview(desk.opened, proposal.draft.subject, proposal.draft.document, desk.now.date(), author=author)
+
+
+def decide(
+    desk: Desk, proposal: Proposal, version: int, role: str, person: Person, approve: bool, comment: str = ""
+) -> Proposal:
+    """One of those who must agree says yes or no; the last yes commits it. A no needs a comment."""
+    why = next((item.why for item in proposal.required if item.role == role), "")
+    egress.require_may(egress.may_agree(person, role, why, proposal.author, desk.platform))
+    if not approve and not comment.strip():
+        raise Invalid("a refusal needs a comment", "say what should change")
+    reviewed = proposals.review(desk.store, proposal.id, version, role, person.user, approve, desk.now, comment.strip())
+    if reviewed.state is State.APPROVED:
+        return commit(desk, reviewed, person.user)
+    if reviewed.state is State.REJECTED:
+        desk.tell((proposal.author,), f"Refused: {proposal.draft.title}", f"{person.shown}: {comment.strip()}")
+    return reviewed
+
+
+def commit(desk: Desk, proposal: Proposal, actor: str) -> Proposal:
+    """Write an approved proposal into Git. A conflict makes it `failed`, with the reason; nothing is lost."""
+    draft = proposal.draft
+    try:
+        if draft.data.get("before") == {path: _text(desk, path) for path in files_of(proposal)}:
+            found = look(desk, proposal)
+            if has_errors(found.problems):
+                raise Invalid("the platform has changed, and the change no longer fits it", "edit it and submit again")
+        approved = [(item.role, item.reviewer) for item in proposal.reviews if item.decision == "approved"]
+        message = egress.commit_message(draft.title, draft.reason, proposal.author, approved, proposal.id)
+        author = person_of(desk.platform, proposal.author)
+        sha = egress.commit(desk.repository, files_of(proposal), draft.data.get("blobs", {}), message, author)
+    except PilothouseError as failure:
+        reason = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
+        desk.tell((proposal.author,), f"Not committed: {draft.title}", reason)
+        return proposals.failed(desk.store, proposal.id, proposal.version, reason, actor, desk.now)
+    done = proposals.committed(desk.store, proposal.id, proposal.version, sha, actor, desk.now)
+    desk.tell((proposal.author,), f"Committed: {draft.title}", f"It is commit {sha[:12]}.")
+    return done
+
+
+def retry(desk: Desk, proposal: Proposal, version: int, person: Person) -> Proposal:
+    """Try to commit a failed one again, without asking anybody anew."""
+    egress.require_may(
+        egress.may_propose(person, egress.target(desk.opened, proposal.draft.subject).service, desk.platform)
+    )
+    return commit(desk, proposals.retry(desk.store, proposal.id, version, person.user, desk.now), person.user)
+
+
+def withdraw(desk: Desk, proposal: Proposal, version: int, person: Person, comment: str = "") -> Proposal:
+    if proposal.author != person.user:
+        raise Denied("only its author withdraws a proposal", f"ask {proposal.author}")
+    return proposals.withdraw(desk.store, proposal.id, version, person.user, desk.now, comment.strip())
+
+
+def expire(store: Store, now: datetime, limit: int = 500) -> int:
+    """Withdraw open proposals that nobody has touched for `OPEN_FOR`; how many there were."""
+    found, _ = proposals.find(store, states=sorted(proposals.OPEN), limit=limit)
+    old = [item for item in found if now - item.updated_at > OPEN_FOR]
+    for item in old:
+        proposals.withdraw(
+            store, item.id, item.version, "pilothouse", now, f"nobody touched it for {OPEN_FOR.days} days"
+        )
+    return len(old)
+
+
+def waiting_for(store: Store, person: Person, platform: Platform) -> tuple[Proposal, ...]:
+    """Submitted proposals in which the person may agree to something that is still outstanding."""
+    return tuple(item for item in proposals.awaiting(store) if roles_for(item, person, platform))
+
+
+def roles_for(proposal: Proposal, person: Person, platform: Platform) -> tuple[str, ...]:
+    """The outstanding roles of a proposal in which the person may agree."""
+    return tuple(
+        item.role
+        for item in proposal.outstanding
+        if egress.may_agree(person, item.role, item.why, proposal.author, platform)
+    )
+
+
+def _text(desk: Desk, path: str) -> str:
+    source = desk.opened.loaded.source(path)
+    return source.text if source else ""

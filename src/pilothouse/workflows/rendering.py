@@ -1,0 +1,227 @@
+"""Open a platform, derive and check its clusters, compare and write what was derived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+from pilothouse import bundle
+from pilothouse.artifacts.model import EMPTY, Artifacts
+from pilothouse.artifacts.objects import ObjectChange, ObjectKey, plan
+from pilothouse.artifacts.write import serialise
+from pilothouse.files import platform as platform_files
+from pilothouse.files import snapshot as snapshot_files
+from pilothouse.files import tree
+from pilothouse.inputs import Inputs
+from pilothouse.inventory.model import Snapshot
+from pilothouse.platform import checks
+from pilothouse.policies import guardrails
+from pilothouse.problems import Invalid, Problems, has_errors, nearest, one_of, ordered, warning
+
+Progress = Callable[[str], None]
+"""Told what is being done, one short phrase at a time."""
+
+
+def silent(_: str) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a cluster's snapshot comes from: a path, the live cluster, or (neither) the platform's `snapshots/`."""
+
+    path: Path | None = None
+    live: bool = False
+    kubeconfig: str = ""
+    context: str = ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A platform as read. `problems` are those of its documents, alone and against each other."""
+
+    root: Path
+    loaded: platform_files.LoadedPlatform
+    problems: Problems
+
+    def clusters(self, names: Iterable[str] = ()) -> tuple[str, ...]:
+        """The names asked for, or all; an unknown one is `Invalid`."""
+        known = self.loaded.platform.clusters
+        chosen = tuple(names) or tuple(known)
+        for name in chosen:
+            if name not in known:
+                raise Invalid(f"no cluster `{name}` is declared in {self.root}", nearest(name, known) or one_of(known))
+        return chosen
+
+
+def open_platform(root: Path, instead: Mapping[str, str] | None = None) -> Opened:
+    """Read and check the documents of a folder, with other texts `instead` of some of them, by path below it.
+
+    Raises `Invalid` or `Unavailable` when there is nothing to read.
+    """
+    loaded = platform_files.load(root, instead)
+    return Opened(root, loaded, ordered([*loaded.problems, *checks.check(loaded.platform)]))
+
+
+def read_snapshot(opened: Opened, cluster: str, where: Where) -> tuple[Snapshot, Problems]:
+    """The snapshot of one cluster; none at all is a warning, because adoption cannot be judged then."""
+    if where.live:
+        from pilothouse.clients import kubernetes
+
+        return kubernetes.snapshot(where.kubeconfig or None, where.context or None)
+    path = where.path or snapshot_files.find(opened.root, cluster)
+    if path is None:
+        return Snapshot(), (
+            warning(
+                "inventory/no-snapshot",
+                f"there is no snapshot of cluster `{cluster}`, so what runs there is not known",
+                opened.loaded.platform.clusters[cluster].place,
+                f"save one as {opened.root / 'snapshots' / (cluster + '.json')}, or use --snapshot or --live",
+                cluster=cluster,
+            ),
+        )
+    return snapshot_files.read(path)
+
+
+def inputs_for(opened: Opened, cluster: str, today: date, where: Where = Where()) -> tuple[Inputs, Problems]:
+    """The inputs of one cluster, and the problems of its snapshot by itself and against the platform."""
+    platform = opened.loaded.platform
+    snapshot, problems = read_snapshot(opened, cluster, where)
+    declared = platform.clusters[cluster]
+    inputs = Inputs(platform, declared, snapshot, opened.loaded.content, today)
+    return inputs, ordered([*problems, *checks.check_against(platform, declared, snapshot, today)])
+
+
+@dataclass(frozen=True)
+class ClusterResult:
+    """One cluster derived and proved. `change` is set once it was compared with or written to a folder."""
+
+    cluster: str
+    artifacts: Artifacts = EMPTY
+    problems: Problems = ()
+    change: tree.TreeDiff | None = None
+    objects: tuple[ObjectChange, ...] | None = None
+    """Against a live cluster: the objects that an apply would add, change or remove."""
+    written: bool = False
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        return {document.path: serialise(document) for document in self.artifacts}
+
+
+@dataclass(frozen=True)
+class Result:
+    """All clusters asked for. `problems` are those of the platform; each cluster has its own beside."""
+
+    problems: Problems
+    clusters: tuple[ClusterResult, ...] = field(default=())
+
+    @property
+    def all_problems(self) -> Problems:
+        return ordered([*self.problems, *(p for cluster in self.clusters for p in cluster.problems)])
+
+    @property
+    def failed(self) -> bool:
+        return has_errors(self.all_problems)
+
+
+def derive_cluster(opened: Opened, cluster: str, today: date, where: Where = Where()) -> tuple[Inputs, ClusterResult]:
+    """Derive one cluster and prove it, with every problem that concerns it."""
+    inputs, problems = inputs_for(opened, cluster, today, where)
+    derived = bundle.derive(inputs)
+    found = ordered(
+        [*problems, *derived.problems, *bundle.prove(inputs, derived), *guardrails.check_guardrails(inputs)]
+    )
+    return inputs, ClusterResult(cluster, derived.artifacts, found)
+
+
+def check(
+    opened: Opened,
+    clusters: Iterable[str],
+    today: date,
+    where: Where = Where(),
+    progress: Progress = silent,
+) -> Result:
+    """Every check of every area. With errors in the documents themselves nothing is derived from them."""
+    if has_errors(opened.problems):
+        return Result(opened.problems)
+    results = []
+    for name in opened.clusters(clusters):
+        progress(f"checking {name}")
+        results.append(derive_cluster(opened, name, today, where)[1])
+    return Result(opened.problems, tuple(results))
+
+
+def render(
+    opened: Opened,
+    clusters: Iterable[str],
+    out: Path,
+    today: date,
+    where: Where = Where(),
+    progress: Progress = silent,
+) -> Result:
+    """Derive, prove, and write `out/<cluster>`; nothing is written while any cluster has an error."""
+    checked = check(opened, clusters, today, where, progress)
+    if checked.failed:
+        return checked
+    # All bytes are made before the first folder changes, so that a failure here leaves every old tree whole.
+    prepared = [(result, result.files) for result in checked.clusters]
+    written = []
+    for result, files in prepared:
+        progress(f"writing {result.cluster}")
+        change = tree.write_tree(out / result.cluster, files)
+        written.append(replace(result, change=change, written=True))
+    return Result(checked.problems, tuple(written))
+
+
+def compare(
+    opened: Opened,
+    clusters: Iterable[str],
+    out: Path,
+    today: date,
+    where: Where = Where(),
+    progress: Progress = silent,
+) -> Result:
+    """What a render into `out` would change, without writing."""
+    checked = check(opened, clusters, today, where, progress)
+    if checked.failed:
+        return checked
+    return Result(
+        checked.problems,
+        tuple(
+            replace(result, change=tree.diff_tree(out / result.cluster, result.files)) for result in checked.clusters
+        ),
+    )
+
+
+def object_changes(inputs: Inputs, result: ClusterResult) -> tuple[ObjectChange, ...]:
+    """What an apply would change of the objects that a snapshot shows.
+
+    A snapshot keeps policies and RBAC whole, and of service accounts only that they exist; other kinds
+    are not compared.
+    """
+    current = [manifest.data for manifest in (*inputs.snapshot.policies, *inputs.snapshot.rbac)]
+    kept = {*_COMPARED, *(manifest["kind"] for manifest in current)}
+    desired = [manifest for manifest in result.artifacts.manifests() if manifest["kind"] in kept]
+    changes = list(plan(desired, current, inputs.cluster.name))
+    accounts = set(inputs.snapshot.accounts)
+    for manifest in result.artifacts.manifests():
+        if manifest["kind"] == "ServiceAccount":
+            key = ObjectKey.of(manifest)
+            if (key.namespace, key.name) not in accounts:
+                changes.append(ObjectChange(key, None, manifest))
+    return tuple(changes)
+
+
+_COMPARED = ("NetworkPolicy", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+
+
+def compare_live(opened: Opened, cluster: str, today: date, where: Where, progress: Progress = silent) -> Result:
+    """What an apply would change in the cluster that the snapshot shows."""
+    if has_errors(opened.problems):
+        return Result(opened.problems)
+    progress(f"reading {cluster}")
+    inputs, result = derive_cluster(opened, cluster, today, where)
+    return Result(opened.problems, (replace(result, objects=object_changes(inputs, result)),))

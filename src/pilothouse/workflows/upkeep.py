@@ -1,0 +1,217 @@
+"""What the worker does by itself: each function is one job, called with what it needs, returning a line for people.
+
+Findings that a job makes replace those of its last run; a backend that does not answer is the job's
+result, never its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pilothouse.artifacts.objects import is_owned
+from pilothouse.files import tree
+from pilothouse.files.git import Repository
+from pilothouse.platform.model import Edge, Service
+from pilothouse.problems import PilothouseError, Place, Problem, Problems, Severity, has_errors, warning
+from pilothouse.reports import summary
+from pilothouse.store import Store, events, findings, grants, ledger, limits, sessions
+from pilothouse.store.jobs import JobState
+from pilothouse.workflows import proposals, rendering
+from pilothouse.workflows.rendering import Opened
+
+REMIND_DAYS = (30, 7, 1)
+"""An egress that ends is reminded of when so many days are left."""
+RENDERED = "rendered"
+"""The folder of the worker's own render, within the data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run: `message` is one line for people."""
+
+    state: JobState
+    message: str
+
+
+@dataclass
+class Upkeep:
+    """What the jobs share. `clock` gives aware UTC moments; `tell` takes (users, subject, text) and must not raise."""
+
+    store: Store
+    root: Path
+    data: Path
+    clock: Callable[[], datetime]
+    tell: Callable[[tuple[str, ...], str, str], None]
+    _opened: Opened | None = field(default=None, repr=False)
+
+    def opened(self) -> Opened:
+        """The platform as the last `reload` read it."""
+        if self._opened is None:
+            self._opened = rendering.open_platform(self.root)
+        return self._opened
+
+    # ------------------------------------------------------------ jobs
+
+    def reload(self) -> Outcome:
+        """Pull the repository where it has a remote, and read the platform and its snapshots again."""
+        repository = Repository(self.root)
+        pulled = ""
+        if repository.is_repository() and repository.has_remote():
+            pulled = f"pulled {repository.pull()[:12]}; "
+        self._opened = opened = rendering.open_platform(self.root)
+        self._find("platform", "", opened.problems)
+        services = len(opened.loaded.platform.services)
+        return _outcome(opened.problems, f"{pulled}{services} services, {summary(opened.problems)}")
+
+    def render(self) -> Outcome:
+        """Derive, prove and write every cluster to the data folder."""
+        self._opened = opened = rendering.open_platform(self.root)
+        result = rendering.render(opened, (), self.data / RENDERED, self.clock().date())
+        for cluster in result.clusters:
+            self._find("render", cluster.cluster, cluster.problems)
+        if result.failed:
+            return Outcome(JobState.PROBLEMS, f"nothing was written: {summary(result.all_problems)}")
+        changed = [
+            f"{item.cluster} {len(item.change.added) + len(item.change.changed) + len(item.change.removed)}"
+            for item in result.clusters
+            if item.change and not item.change.is_empty
+        ]
+        return Outcome(JobState.OK, f"files changed: {', '.join(changed)}" if changed else "no file changed")
+
+    def drift(self) -> Outcome:
+        """Compare what was rendered with what should be, and what a snapshot holds of ours with what was declared."""
+        opened = self.opened()
+        if has_errors(opened.problems):
+            return Outcome(JobState.PROBLEMS, "the documents have errors, so what should be is not known")
+        counts = []
+        for name in opened.clusters():
+            found = list(self._drift_of(opened, name))
+            self._find("drift", name, found)
+            if found:
+                counts.append(f"{name} {len(found)}")
+        return Outcome(
+            JobState.PROBLEMS if counts else JobState.OK, f"differences: {', '.join(counts)}" if counts else "no drift"
+        )
+
+    def _drift_of(self, opened: Opened, cluster: str) -> Iterable[Problem]:
+        place = opened.loaded.platform.clusters[cluster].place
+        inputs, result = rendering.derive_cluster(opened, cluster, self.clock().date())
+        folder = self.data / RENDERED / cluster
+        if folder.is_dir():
+            change = tree.diff_tree(folder, result.files)
+            for path in (*change.changed, *change.removed, *change.added):
+                yield warning(
+                    "worker/rendered-differs",
+                    f"the rendered {cluster}/{path} is not what the declarations lead to",
+                    place,
+                    "nobody should edit the rendered tree; the next render writes it anew",
+                    cluster=cluster,
+                )
+        manifests = (*inputs.snapshot.policies, *inputs.snapshot.rbac)
+        if not any(is_owned(manifest.data, cluster) for manifest in manifests):
+            return  # nothing of ours was ever applied there: that is no drift
+        for change_ in rendering.object_changes(inputs, result):
+            yield warning(
+                "worker/cluster-differs",
+                f"{change_.key} on {cluster} is not what was declared ({change_.action} would mend it)",
+                place,
+                "see `pilothouse diff --live`; apply again, or declare what was done by hand",
+                cluster=cluster,
+            )
+
+    def expire(self) -> Outcome:
+        """End what is past its time: requests for access, proposals, sessions, counters, old entries."""
+        now = self.clock()
+        ended = len(grants.settle(self.store, now))
+        old = proposals.expire(self.store, now)
+        gone = sessions.purge(self.store, now)
+        limits.purge(self.store, now)
+        events.purge(self.store, now)
+        findings.purge(self.store, now)
+        return Outcome(JobState.OK, f"ended {ended} access requests, {old} proposals, {gone} sessions")
+
+    def verify(self) -> Outcome:
+        """Walk the ledger's chain from its first entry."""
+        problems, head = ledger.verify(self.store)
+        self._find("ledger", "", problems)
+        if problems:
+            return Outcome(JobState.FAILED, f"the ledger is broken: {problems[0].message}")
+        return Outcome(JobState.OK, f"{head.sequence} entries, the chain is whole")
+
+    def remind(self) -> Outcome:
+        """Say which egress ends soon, and tell its team, once for each of `REMIND_DAYS`."""
+        now = self.clock()
+        opened = self.opened()
+        platform = opened.loaded.platform
+        soon = [
+            (service, edge, (edge.expires - now.date()).days)
+            for service in platform.services.values()
+            for edge in service.egress
+            if edge.expires is not None and 0 <= (edge.expires - now.date()).days <= max(REMIND_DAYS)
+        ]
+        self._find("reminders", "", [_ends(service, edge, days) for service, edge, days in soon])
+        told = sum(self._remind(service, edge, days, now) for service, edge, days in soon)
+        return Outcome(JobState.OK, f"{len(soon)} end within {max(REMIND_DAYS)} days, {told} reminders sent")
+
+    def _remind(self, service: Service, edge: Edge, days: int, now: datetime) -> bool:
+        stage = min(limit for limit in REMIND_DAYS if days <= limit)
+        subject = f"{service.key} → {edge.peer} until {edge.expires}: {stage} days"
+        wanted = events.Filter(kind="egress.reminded", subject=subject)
+        if events.find(self.store, wanted, limit=1)[1]:
+            return False
+        people = proposals.asked(self.opened().loaded.platform, f"team:{service.team}")
+        self.tell(people, f"An egress of {service.key} ends in {days} days", _ends(service, edge, days).message)
+        events.record(
+            self.store, events.Event(now, "egress.reminded", "pilothouse", subject, f"told {', '.join(people)}")
+        )
+        return True
+
+    def _find(self, source: str, cluster: str, problems: Iterable[Problem]) -> None:
+        shown = [problem for problem in problems if problem.severity is not Severity.INFO]
+        findings.replace(self.store, source, cluster, shown, self.clock())
+
+
+def _ends(service: Service, edge: Edge, days: int) -> Problem:
+    place: Place = edge.place
+    return warning(
+        "worker/egress-ends",
+        f"the egress of {service.key} to {edge.peer} ends on {edge.expires}, in {days} days",
+        place,
+        "propose a later `expires`, or remove it",
+        teams=(service.team,),
+    )
+
+
+def _outcome(problems: Problems, message: str) -> Outcome:
+    return Outcome(JobState.PROBLEMS if has_errors(problems) else JobState.OK, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job of the worker: `every` is its period; `run` does it."""
+
+    name: str
+    title: str
+    every: timedelta
+    run: Callable[[Upkeep], Outcome]
+
+
+JOBS = (
+    Job("reload", "Read the platform and its snapshots", timedelta(seconds=30), Upkeep.reload),
+    Job("render", "Derive, prove and write every cluster", timedelta(minutes=5), Upkeep.render),
+    Job("drift", "Compare what is with what was declared", timedelta(minutes=10), Upkeep.drift),
+    Job("expire", "End requests, proposals and sessions past their time", timedelta(minutes=1), Upkeep.expire),
+    Job("verify-ledger", "Verify the ledger's chain", timedelta(hours=1), Upkeep.verify),
+    Job("remind", "Remind before an egress expires", timedelta(hours=12), Upkeep.remind),
+)
+
+
+def run(job: Job, upkeep: Upkeep) -> Outcome:
+    """One run; a `PilothouseError` is its outcome."""
+    try:
+        return job.run(upkeep)
+    except PilothouseError as failure:
+        return Outcome(JobState.FAILED, f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")

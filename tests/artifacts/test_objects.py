@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import Any
+
+from pilothouse.artifacts.objects import ObjectKey, is_owned, plan
+from pilothouse.labels import ownership
+
+
+def policy(name: str, port: int = 80, owned: bool = True, **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "a", "labels": ownership("dev") if owned else {}, **metadata},
+        "spec": {"podSelector": {}, "egress": [{"ports": [{"port": port}]}]},
+    }
+
+
+def test_fields_of_the_server_and_of_others_are_no_change() -> None:
+    current = policy("x", uid="1", resourceVersion="2", managedFields=[], annotations={"foreign": "kept"})
+    current["status"] = {"a": 1}
+    current["spec"]["policyTypes"] = ["Egress"]
+    assert plan([policy("x")], [current], "dev") == ()
+
+
+def test_a_version_of_the_group_is_no_other_object() -> None:
+    other = policy("x") | {"apiVersion": "networking.k8s.io/v1beta1"}
+    assert ObjectKey.of(other) == ObjectKey.of(policy("x"))
+    assert ObjectKey.of({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}) == ObjectKey(
+        "", "Secret", "", "s"
+    )
+
+
+def test_adds_changes_and_removes_only_what_is_ours() -> None:
+    current = [policy("changed", 81), policy("gone"), policy("foreign", owned=False), policy("elsewhere")]
+    current[3]["metadata"]["labels"] = ownership("prod")
+    changes = plan([policy("changed"), policy("new")], current, "dev")
+    assert [(change.action, str(change.key)) for change in changes] == [
+        ("change", "NetworkPolicy a/changed"),
+        ("remove", "NetworkPolicy a/gone"),
+        ("add", "NetworkPolicy a/new"),
+    ]
+    text = changes[0].text()
+    assert "- port: 81\n" in text
+    assert "- port: 80\n" in text
+    assert is_owned(current[1], "dev")
+    assert not is_owned(current[2], "dev")
+
+
+def test_a_list_of_another_length_is_shown_whole() -> None:
+    current = policy("x")
+    current["spec"]["egress"].append({"ports": [{"port": 1, "protocol": "TCP"}]})
+    (change,) = plan([policy("x")], [current], "dev")
+    assert change.before is not None
+    assert len(change.before["spec"]["egress"]) == 2
+    assert "port: 1\n" in change.text()

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+import yaml
+
+from pilothouse.platform.edit import add_item, flow, remove_item
+from pilothouse.problems import Invalid
+
+HEAD = """\
+# the payments service
+apiVersion: pilothouse.dev/v1
+kind: Service
+metadata: {name: api, namespace: payments}
+spec:
+  team: payments
+"""
+BLOCK = (
+    HEAD
+    + """\
+  egress:
+    # the ledger
+    - {to: {service: ledger/ledger}, ports: [grpc]}   # always
+    - to:
+        domain: a.example
+      reason: |
+        long
+        text
+
+    # the last one
+    - {to: {cidr: 192.0.2.0/24}}
+  # after the list
+  metrics: {port: http}
+---
+kind: Team
+"""
+)
+ITEM = {"to": {"domain": "b.example"}, "ports": [443, "8000-8100"], "reason": "yes", "expires": date(2027, 1, 31)}
+WRITTEN = '{to: {domain: b.example}, ports: [443, "8000-8100"], reason: "yes", expires: 2027-01-31}'
+KEY = "payments/api"
+
+
+def egress(text: str) -> list[object]:
+    found = next(iter(yaml.load_all(text, Loader=yaml.BaseLoader)))["spec"].get("egress")
+    assert found is None or isinstance(found, list)
+    return found or []
+
+
+def test_an_item_is_added_after_the_last_and_comments_stay() -> None:
+    text = add_item(BLOCK, KEY, "egress", ITEM)
+    assert f"    - {{to: {{cidr: 192.0.2.0/24}}}}\n    - {WRITTEN}\n  # after the list\n" in text
+    assert text.replace(f"    - {WRITTEN}\n", "") == BLOCK
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_an_item_is_removed_and_the_others_stay(index: int) -> None:
+    before = egress(BLOCK)
+    text = remove_item(BLOCK, KEY, "egress", index)
+    assert egress(text) == before[:index] + before[index + 1 :]
+    assert "# the ledger" in text
+    assert "# after the list\n  metrics: {port: http}\n---\nkind: Team\n" in text
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["", "  egress: []\n", "  egress:\n", "  egress: null\n", "  egress: []\n  metrics: {port: http}\n"],
+)
+def test_the_list_is_made_where_there_is_none(spec: str) -> None:
+    text = add_item(HEAD + spec, KEY, "egress", ITEM)
+    assert f"  egress:\n    - {WRITTEN}\n" in text
+    assert egress(text) == [
+        {"to": {"domain": "b.example"}, "ports": ["443", "8000-8100"], "reason": "yes", "expires": "2027-01-31"}
+    ]
+    assert "null" not in text
+
+
+def test_a_list_in_flow_style_stays_one() -> None:
+    text = (
+        HEAD
+        + "  egress: [{to: {apiServer: true}}, {to: {internet: true}},\n    {to: {cidr: 192.0.2.0/24}}]\n  ports: []\n"
+    )
+    added = add_item(text, KEY, "egress", {"to": {"service": "a/b"}})
+    assert len(egress(added)) == 4
+    assert added.endswith("    {to: {cidr: 192.0.2.0/24}}, {to: {service: a/b}}]\n  ports: []\n")
+    for index in range(3):
+        assert egress(remove_item(text, KEY, "egress", index)) == [x for i, x in enumerate(egress(text)) if i != index]
+
+
+def test_with_the_last_item_the_list_goes() -> None:
+    text = HEAD + "  egress:\n    - to:\n        service: a/b\n  ports: []\n"
+    assert remove_item(text, KEY, "egress", 0) == HEAD + "  ports: []\n"
+
+
+def test_a_dash_alone_on_its_line_goes_too() -> None:
+    text = HEAD + "  egress:\n    -\n      to: {service: a/b}\n    - to: {service: a/c}\n"
+    assert remove_item(text, KEY, "egress", 0) == HEAD + "  egress:\n    - to: {service: a/c}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BLOCK.replace("name: api", "name: other"), "not in this file"),
+        ("kind: Service\nmetadata: x\nspec: {}\n---\n- a\n", "not in this file"),
+        ("a: [", "cannot be read"),
+        ("kind: Service\nmetadata: {name: api, namespace: payments}\nspec: {team: x}\n", "not written as a block"),
+        (HEAD + "  egress: {a: b}\n", "is no list"),
+    ],
+)
+def test_what_cannot_be_edited_is_said(text: str, message: str) -> None:
+    with pytest.raises(Invalid, match=message):
+        add_item(text, KEY, "egress", ITEM)
+
+
+def test_an_index_beyond_the_list_is_said() -> None:
+    with pytest.raises(Invalid, match="no egress item 4"):
+        remove_item(BLOCK, KEY, "egress", 3)
+    with pytest.raises(Invalid, match="no egress item 1"):
+        remove_item(HEAD, KEY, "egress", 0)
+
+
+def test_flow_style_holds_every_kind_of_value() -> None:
+    assert flow({"a": [True, False, None, 1.5, "x y", "1"]}) == '{a: [true, false, null, 1.5, x y, "1"]}'
+
+
+def test_an_ingress_list_without_items_still_says_nobody() -> None:
+    text = HEAD + "  ingress:\n    - {from: {service: a/b}}\n"
+    emptied = remove_item(text, KEY, "ingress", 0)
+    assert emptied == HEAD + "  ingress: []\n"
+    assert add_item(emptied, KEY, "ingress", {"from": {"service": "a/b"}}) == text

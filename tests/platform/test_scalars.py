@@ -1,0 +1,150 @@
+"""The small notations: what is read, and what is refused with which hint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from pilothouse.platform import scalars
+from pilothouse.platform.model import PortRef, Protocol
+
+
+@pytest.mark.parametrize(
+    ("reader", "given", "value"),
+    [
+        (scalars.duration, "90s", 90),
+        (scalars.duration, "5m", 300),
+        (scalars.duration, "16h", 57600),
+        (scalars.duration, "1h30m", 5400),
+        (scalars.duration, "2w", 14 * 86400),
+        (scalars.days, "30d", 30),
+        (scalars.days, "4w", 28),
+        (scalars.days, "48h", 2),
+        (scalars.size, "4GiB", 4 * 1024**3),
+        (scalars.size, "1.5 GB", 1_500_000_000),
+        (scalars.rate, "200KiB/s", 204800),
+        (scalars.rate, "500kB/s", 500_000),
+        (scalars.day, "2027-01-31", date(2027, 1, 31)),
+        (scalars.clock, "09:05", (9, 5)),
+        (scalars.timezone, "Europe/Berlin", "Europe/Berlin"),
+        (scalars.network, "10.40.0.0/16", ip_network("10.40.0.0/16")),
+        (scalars.network, "fd00::/48", ip_network("fd00::/48")),
+        (scalars.address_or_network, "10.0.0.1", ip_network("10.0.0.1/32")),
+        (scalars.address_or_network, "fd00::1", ip_network("fd00::1/128")),
+        (scalars.address_or_network, "10.0.0.0/8", ip_network("10.0.0.0/8")),
+        (scalars.yes, True, True),
+        (scalars.dns_label, "payments-2", "payments-2"),
+        (scalars.dns_subdomain, "a.b-c", "a.b-c"),
+        (scalars.domain, "API.Partner.Example.", "api.partner.example"),
+        (scalars.domain, "*.partner.example", "*.partner.example"),
+        (scalars.label_key, "app.kubernetes.io/name", "app.kubernetes.io/name"),
+        (scalars.label_value, "", ""),
+        (scalars.label_value, "v1.2_x", "v1.2_x"),
+        (scalars.port_name, "http-2", "http-2"),
+        (scalars.port_number, 65535, 65535),
+        (scalars.port_ref, 6379, PortRef(number=6379)),
+        (scalars.port_ref, "6379", PortRef(number=6379)),
+        (scalars.port_ref, "http", PortRef(name="http")),
+        (scalars.port_ref, "53/UDP", PortRef(number=53, protocol=Protocol.UDP)),
+        (scalars.port_ref, "dns/UDP", PortRef(name="dns", protocol=Protocol.UDP)),
+        (scalars.port_ref, "8000-8100", PortRef(number=8000, end=8100)),
+        (scalars.port_ref, "8000-8100/SCTP", PortRef(number=8000, end=8100, protocol=Protocol.SCTP)),
+        (scalars.port_ref, "grpc-web", PortRef(name="grpc-web")),
+        (scalars.service_key, "ledger/ledger", ("ledger", "ledger")),
+        (scalars.version, "v1.34.2", "1.34.2"),
+        (scalars.url, "https://vault.bank.example:8200/x", "https://vault.bank.example:8200/x"),
+        (scalars.absolute_path, "/etc/pilothouse/ca.crt", "/etc/pilothouse/ca.crt"),
+        (scalars.http_path, "/metrics?x=1", "/metrics?x=1"),
+        (scalars.vault_path, "payments/database", "payments/database"),
+        (scalars.email, "alice@bank.example", "alice@bank.example"),
+        (scalars.user, "alice.adler", "alice.adler"),
+        (scalars.group, "CN=Ops, OU=Bank", "CN=Ops, OU=Bank"),
+    ],
+)
+def test_what_is_read(reader: Callable[[Any], Any], given: Any, value: Any) -> None:
+    assert reader(given) == value
+
+
+@pytest.mark.parametrize(
+    ("reader", "given", "says"),
+    [
+        (scalars.duration, "5", "number and a unit"),
+        (scalars.duration, "", "number and a unit"),
+        (scalars.duration, 5, "number and a unit"),
+        (scalars.duration, "5m1h", "number and a unit"),
+        (scalars.days, "36h", "whole days"),
+        (scalars.days, "0d", "whole days"),
+        (scalars.size, "4", "such as 4GiB"),
+        (scalars.size, "4Gi", "such as 4GiB"),
+        (scalars.size, 4, "such as 4GiB"),
+        (scalars.rate, "200KiB", "200KiB/s"),
+        (scalars.rate, "0B/s", "lets nothing through"),
+        (scalars.day, "31.01.2027", "year-month-day"),
+        (scalars.day, "2027-02-30", "year-month-day"),
+        (scalars.clock, "9:00", '"09:00"'),
+        (scalars.clock, "24:00", '"09:00"'),
+        (scalars.timezone, "Europe/Berln", "`Europe/Berlin`"),
+        (scalars.timezone, "../../etc/passwd", "IANA"),
+        (scalars.timezone, 7, "no time zone"),
+        (scalars.network, "10.0.0.1/8", "the network is 10.0.0.0/8"),
+        (scalars.network, "10.0.0.1", "write 10.0.0.1/32"),
+        (scalars.network, "10.0.0.0/33", "write a range"),
+        (scalars.network, "nonsense", "write a range"),
+        (scalars.network, 10, "write a range"),
+        (scalars.yes, False, "leave the field out"),
+        (scalars.dns_label, "Payments_API", "for example payments-api"),
+        (scalars.dns_label, "x" * 64, "at most 63"),
+        (scalars.dns_label, "___", "letter or digit at both ends"),
+        (scalars.dns_label, 5, "lowercase"),
+        (scalars.dns_subdomain, "a..b", "at most 253"),
+        (scalars.domain, "https://partner.example", "without scheme"),
+        (scalars.domain, "localhost", "without scheme"),
+        (scalars.domain, "10.0.0.1", "write cidr: 10.0.0.1/32"),
+        (scalars.domain, 5, "without scheme"),
+        (scalars.label_key, "-bad", "no label key"),
+        (scalars.label_key, "Bad Prefix/x", "no label key"),
+        (scalars.label_key, 5, "quote it"),
+        (scalars.label_value, 1.3, "quote it"),
+        (scalars.label_value, "a b", "at most 63"),
+        (scalars.port_name, "http_x", "at most 15"),
+        (scalars.port_name, "123", "letter among them"),
+        (scalars.port_name, "a--b", "single"),
+        (scalars.port_number, 0, "1 to 65535"),
+        (scalars.port_number, 70000, "1 to 65535"),
+        (scalars.port_number, True, "1 to 65535"),
+        (scalars.port_ref, True, "no port"),
+        (scalars.port_ref, "70000", "1 to 65535"),
+        (scalars.port_ref, "53/ICMP", "TCP, UDP or SCTP"),
+        (scalars.port_ref, "8100-8000", "lower port first"),
+        (scalars.service_key, "ledger", "namespace/name"),
+        (scalars.service_key, "a/b/c", "namespace/name"),
+        (scalars.service_key, "a/B", "for example b"),
+        (scalars.version, 1.3, "quote it"),
+        (scalars.version, "latest", '"1.34"'),
+        (scalars.url, "vault.bank.example", "scheme and host"),
+        (scalars.url, "ftp://x.example", "scheme and host"),
+        (scalars.url, "https://x.example:notaport", "scheme and host"),
+        (scalars.url, "https://u:p@x.example", "credentials"),
+        (scalars.url, 5, "scheme and host"),
+        (scalars.absolute_path, "etc/x", "start it with"),
+        (scalars.absolute_path, "/etc/../x", "without"),
+        (scalars.http_path, "metrics", "start it with"),
+        (scalars.http_path, "/a b", "start it with"),
+        (scalars.vault_path, "../x", "no path of a secret"),
+        (scalars.vault_path, "a/../b", "no path of a secret"),
+        (scalars.vault_path, "a/*", "no path of a secret"),
+        (scalars.email, "alice", "name@domain"),
+        (scalars.user, "alice,bob", "as the directory writes it"),
+        (scalars.user, " alice", "as the directory writes it"),
+        (scalars.group, "system:masters", "never handed out"),
+        (scalars.group, " x", "directory's name"),
+    ],
+)
+def test_what_is_refused(reader: Callable[[Any], Any], given: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=r" \| |^an? ") as refused:
+        reader(given)
+    assert says in str(refused.value)

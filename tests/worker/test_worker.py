@@ -1,0 +1,194 @@
+"""The worker on a copy of the bank: each job, the schedule, requests, and the lock."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pilothouse.files.git import init
+from pilothouse.problems import Conflict, Problem
+from pilothouse.store import Store, events, findings, jobs
+from pilothouse.store import proposals as rows
+from pilothouse.store.jobs import JobState
+from pilothouse.worker.scheduler import Worker, claim
+from pilothouse.workflows.upkeep import JOBS, Job, Outcome, Upkeep
+
+Told = list[tuple[tuple[str, ...], str, str]]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+
+@pytest.fixture
+def told() -> Told:
+    return []
+
+
+@pytest.fixture
+def upkeep(root: Path, tmp_path: Path, told: Told) -> Upkeep:
+    platform = Path(shutil.copytree(root / "examples" / "bank", tmp_path / "platform"))
+    init(platform).commit_all("The bank", "test", "test@localhost")
+    store = Store(tmp_path / "data")
+    store.migrate()
+    return Upkeep(store, platform, tmp_path / "data", Clock(), lambda *message: told.append(message))
+
+
+def service_file(upkeep: Upkeep, name: str) -> Path:
+    return next(upkeep.root.rglob(f"services/**/{name}.yaml"))
+
+
+def drift_of(upkeep: Upkeep, cluster: str) -> list[Problem]:
+    found = (item.problem for item in findings.current(upkeep.store, cluster))
+    return [problem for problem in found if problem.code.startswith("worker/")]
+
+
+def test_reload_reads_what_is_there_now(upkeep: Upkeep) -> None:
+    first = upkeep.reload()
+    assert first.state is JobState.OK
+    assert "services" in first.message
+    service_file(upkeep, "fraud").write_text("kind: Service\n")
+    second = upkeep.reload()
+    assert second.state is JobState.PROBLEMS
+    assert "error" in second.message
+    assert [item.problem.place.path for item in findings.current(upkeep.store)] != []
+
+
+def test_render_writes_each_cluster_and_keeps_it_when_a_document_breaks(upkeep: Upkeep) -> None:
+    assert upkeep.render().state is JobState.OK
+    rendered = upkeep.data / "rendered" / "prod" / "alertmanager" / "alertmanager.yaml"
+    before = rendered.read_bytes()
+    assert upkeep.render().message == "no file changed"
+    service_file(upkeep, "fraud").write_text("kind: Service\n")
+    broken = upkeep.render()
+    assert broken.state is JobState.PROBLEMS
+    assert "nothing was written" in broken.message
+    assert rendered.read_bytes() == before
+
+
+def test_drift_sees_an_edit_by_hand(upkeep: Upkeep) -> None:
+    upkeep.render()
+    assert upkeep.drift() == Outcome(JobState.OK, "no drift")
+    rendered = upkeep.data / "rendered" / "dev" / "alertmanager" / "alertmanager.yaml"
+    rendered.write_text(rendered.read_text() + "# by hand\n")
+    found = upkeep.drift()
+    assert found == Outcome(JobState.PROBLEMS, "differences: dev 1")
+    (finding,) = drift_of(upkeep, "dev")
+    assert finding.code == "worker/rendered-differs"
+    assert "dev/alertmanager/alertmanager.yaml" in finding.message
+    upkeep.render()
+    assert upkeep.drift().message == "no drift"
+    assert drift_of(upkeep, "dev") == []
+
+
+def test_drift_compares_the_objects_of_ours_in_a_snapshot(upkeep: Upkeep) -> None:
+    """A snapshot that holds what was rendered, with one object edited and one gone."""
+    import json
+
+    from pilothouse.workflows import rendering
+
+    opened = rendering.open_platform(upkeep.root)
+    _, result = rendering.derive_cluster(opened, "dev", upkeep.clock().date())
+    ours = [dict(m) for m in result.artifacts.manifests() if m["kind"] in ("NetworkPolicy", "ClusterRole")]
+    assert len(ours) > 2
+    edited = next(m for m in ours if m["kind"] == "ClusterRole" and m.get("rules"))
+    ours[ours.index(edited)] = {**edited, "rules": []}
+    path = upkeep.root / "snapshots" / "dev.json"
+    data = json.loads(path.read_text())
+    data["items"] += [m for m in ours if m is not edited]
+    path.write_text(json.dumps(data))
+    upkeep.reload()
+    assert upkeep.drift().state is JobState.PROBLEMS
+    messages = [item.problem.message for item in findings.current(upkeep.store, "dev")]
+    assert any(f"ClusterRole {edited['metadata']['name']} on dev" in text and "(change " in text for text in messages)
+
+
+def test_expire_withdraws_what_nobody_touched(upkeep: Upkeep) -> None:
+    draft = rows.Draft("egress", "a/b", "a", "text")
+    kept = rows.create(upkeep.store, draft, "alice", upkeep.clock() - timedelta(days=31))
+    fresh = rows.create(upkeep.store, draft, "alice", upkeep.clock())
+    assert "1 proposals" in upkeep.expire().message
+    assert rows.get(upkeep.store, kept.id).state is rows.State.WITHDRAWN
+    assert rows.get(upkeep.store, fresh.id).state is rows.State.DRAFT
+
+
+def test_an_empty_ledger_is_whole(upkeep: Upkeep) -> None:
+    assert upkeep.verify() == Outcome(JobState.OK, "0 entries, the chain is whole")
+
+
+def test_an_egress_that_ends_is_reminded_of_once_for_each_stage(upkeep: Upkeep, told: Told) -> None:
+    path = service_file(upkeep, "cards")
+    text = path.read_text().replace(
+        "  egress:\n",
+        "  egress:\n    - {to: {domain: soon.example}, ports: [443], reason: a trial, expires: 2026-11-27}\n",
+        1,
+    )
+    path.write_text(text)
+    upkeep.reload()
+    first = upkeep.remind()
+    assert first.message.endswith("1 reminders sent")
+    assert [(subject, "soon.example" in body) for _, subject, body in told] == [
+        ("An egress of cards/cards ends in 6 days", True)
+    ]
+    assert upkeep.remind().message.endswith("0 reminders sent")
+    assert isinstance(upkeep.clock, Clock)
+    upkeep.clock.moment += timedelta(days=5)
+    assert upkeep.remind().message.endswith("1 reminders sent")
+    assert events.find(upkeep.store, events.Filter(kind="egress.reminded"))[1] == 2
+    assert [item.problem.code for item in findings.current(upkeep.store)] == ["worker/egress-ends"]
+
+
+def wait_for(store: Store, name: str, state: JobState, since: datetime | None = None) -> jobs.Job:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for job in jobs.everything(store):
+            if job.name == name and job.state is state and (since is None or (job.started_at or since) > since):
+                return job
+        time.sleep(0.02)
+    raise AssertionError(f"{name} did not become {state}: {jobs.everything(store)}")
+
+
+def test_the_worker_runs_its_jobs_and_what_is_asked_for(upkeep: Upkeep) -> None:
+    ran: list[str] = []
+
+    def broken(_: Upkeep) -> Outcome:
+        ran.append("broken")
+        raise RuntimeError("boom")
+
+    def good(_: Upkeep) -> Outcome:
+        ran.append("good")
+        return Outcome(JobState.OK, "done")
+
+    upkeep.clock = lambda: datetime.now(UTC)
+    table = (Job("broken", "Breaks", timedelta(hours=1), broken), Job("good", "Works", timedelta(minutes=90), good))
+    worker = Worker(upkeep, table, poll=0.02)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        assert "a mistake of ours: RuntimeError: boom" in wait_for(upkeep.store, "broken", JobState.FAILED).message
+        first = wait_for(upkeep.store, "good", JobState.OK)
+        assert first.schedule == "every 90 minutes"
+        assert first.next_run_at is not None
+        assert first.next_run_at > datetime.now(UTC) + timedelta(minutes=80)
+        with pytest.raises(Conflict, match="another worker runs"):
+            claim(upkeep.data)
+        jobs.request(upkeep.store, "good", "alice", datetime.now(UTC))
+        wait_for(upkeep.store, "good", JobState.OK, since=first.started_at)
+        assert ran.count("good") == 2
+    finally:
+        worker.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_the_table_of_jobs_is_that_of_the_documentation() -> None:
+    assert [job.name for job in JOBS] == ["reload", "render", "drift", "expire", "verify-ledger", "remind"]
