@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import render  # noqa: E402  (it lies beside this file, which the line above makes findable)
+import render
 
 render.main()

@@ -14,7 +14,7 @@ from pilothouse.artifacts.model import Derived
 from pilothouse.artifacts.write import serialise
 from pilothouse.delivery.values import schema
 from pilothouse.inputs import Content, Inputs
-from pilothouse.platform.model import Authority, Endpoint, Servers
+from pilothouse.platform.model import Endpoint, Servers
 
 VALUES = "helm/pilothouse/values.yaml"
 SIZES = "helm/sizes.yaml"
@@ -40,7 +40,6 @@ def test_what_the_cluster_says_lies_over_the_defaults() -> None:
     on = cluster(
         "prod",
         apply="auto",
-        authority=Authority("vault", "pki-prod"),
         api_server_port=7443,
         servers=Servers(
             kubernetes=Endpoint("https://api.example:7443"),
@@ -51,8 +50,7 @@ def test_what_the_cluster_says_lies_over_the_defaults() -> None:
     )
     found = values(delivery.derive(inputs([service("a/api")], on=on)))
     assert found["cluster"] == "prod"
-    assert found["authority"]["backend"] == "vault"
-    assert found["authority"]["persistence"]["size"] == "1Gi"
+    assert found["persistence"]["size"] == "10Gi"
     assert found["rbac"] == {"apply": True}
     assert found["networkPolicy"]["egressPorts"] == [80, 443, 6443, 7443, 8200, 9093]
     assert found["servers"]["vault"] == "https://vault.example:8200"
@@ -79,9 +77,9 @@ def test_content_is_what_is_derived() -> None:
     [
         (VALUES, "pullPolicy:", "pulPolicy:", "delivery/unknown-field", True),
         (VALUES, '  tag: ""', "  tag: latest", "delivery/bad-value", True),
-        (VALUES, "replicas: 1", "replicas: 2", "delivery/bad-value", True),
+        (VALUES, "port: 8420", "port: 0", "delivery/bad-value", True),
         (VALUES, "size: 10Gi", "size: plenty", "delivery/bad-value", True),
-        (VALUES, "  backend: embedded", "  backend: file", "delivery/bad-value", True),
+        (VALUES, "credentials: []", "credentials: [{secret: a}]", "delivery/missing-field", True),
         (VALUES, "enabled: true", "enabled: [", "source/yaml-syntax", True),
         (SIZES, "services: 100", "services: 900", "delivery/bad-value", True),
         (SIZES, "  - name: large\n", "  - name: large\n    services: 9000\n", "delivery/bad-value", True),
@@ -94,19 +92,6 @@ def test_mistakes_in_the_content_are_problems(path: str, old: str, new: str, cod
     assert code in codes(derived)
     assert len(derived.artifacts) == 0
     assert all((problem.place.line > 0) is line and problem.place.path == path for problem in derived.problems)
-
-
-def test_scaled_out_only_with_a_shared_database_and_vault() -> None:
-    text = bundle_content().files[VALUES].text
-    text = text.replace("replicas: 1", "replicas: 3").replace('existingSecret: ""', "existingSecret: db", 1)
-    embedded = text.replace("backend: embedded", "backend: vault")
-    content = bundle_content({VALUES: embedded})
-    derived = delivery.derive(inputs([], content=content))
-    assert codes(derived) == ["delivery/replicas-with-embedded-authority"]
-    assert derived.problems[0].place.line
-    on = cluster(authority=Authority("vault"))
-    assert values(delivery.derive(inputs([], content=content, on=on)))["portal"]["replicas"] == 3
-    assert codes(delivery.derive(inputs([], content=bundle_content({VALUES: text})))) == ["delivery/bad-value"]
 
 
 @pytest.mark.parametrize("path", [VALUES, SIZES])

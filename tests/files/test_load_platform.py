@@ -282,6 +282,8 @@ def test_links_stay_inside(tmp_path: Path) -> None:
     (root / "out").symlink_to(outside, target_is_directory=True)
     refused = refusal(root)
     assert [p.code for p in refused.problems] == ["files/link-outside"]
+    over = write(tmp_path / "over", {"p.yaml": extending("../p")})
+    assert refusal(over).problems[0].place.path == "../p/out"
     (root / "out").unlink()
     (root / "broken.yaml").symlink_to(root / "gone.yaml")
     assert load(root).problems == (), "a link to nothing holds nothing"

@@ -10,10 +10,11 @@ import yaml
 from support.testbed import CLUSTERS, ROOT, accepted, derived, kubeconform, run, written
 
 CHART = ROOT / "helm" / "pilothouse"
-SCALED = (
-    "database.existingSecret=db,authority.backend=vault,portal.replicas=3,rbac.apply=true,ingress.enabled=true,"
-    "ingress.host=portal.example,ingress.className=nginx,ingress.tlsSecret=t,tls.existingSecret=tls,"
-    "platform.existingClaim=documents,scheduling.priorityClassName=high,image.pullSecrets={pull}"
+EVERYTHING = (
+    "rbac.apply=true,ingress.enabled=true,ingress.host=portal.example,ingress.className=nginx,ingress.tlsSecret=t,"
+    "tls.existingSecret=tls,platform.existingClaim=documents,platform.gitHomeSecret=git,persistence.existingClaim=data,"
+    "scheduling.priorityClassName=high,image.pullSecrets={pull},trustedProxies={10.0.0.0/8},"
+    "credentials[0].secret=prod,credentials[0].mountPath=/etc/pilothouse/prod,extraArgs.worker={--x}"
 )
 
 
@@ -44,35 +45,56 @@ def test_with_the_rendered_values(cluster: str, helm: Path, tmp_path: Path) -> N
     assert one(manifests, "Deployment")["metadata"]["labels"]["pilothouse.dev/cluster"] == cluster
 
 
-def test_one_pod_with_sqlite_and_the_embedded_authority(helm: Path) -> None:
+def test_one_pod_shares_the_data_folder(helm: Path) -> None:
     manifests = rendered(helm)
     deployment = one(manifests, "Deployment")
-    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
-    assert set(containers(deployment)) == {"portal", "worker", "signer"}
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert set(containers(deployment)) == {"portal", "worker"}
     mounted = {name: {mount["name"] for mount in item["volumeMounts"]} for name, item in containers(deployment).items()}
-    # The keys are the signer's alone, the API token the worker's.
-    assert [name for name, mounts in mounted.items() if "keys" in mounts] == ["signer"]
+    # The API token is the worker's alone.
     assert [name for name, mounts in mounted.items() if "api-token" in mounts] == ["worker"]
-    assert "data" not in mounted["signer"]
-    assert {item["metadata"]["name"] for item in manifests if item["kind"] == "PersistentVolumeClaim"} == {
-        "pilothouse-data",
-        "pilothouse-keys",
-    }
+    assert all("data" in mounts for mounts in mounted.values())
+    claim = one(manifests, "PersistentVolumeClaim", "pilothouse-data")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_replicas_with_postgresql_and_vault(helm: Path) -> None:
-    manifests = rendered(helm, "--set", SCALED)
-    portal, worker = one(manifests, "Deployment"), one(manifests, "Deployment", "pilothouse-worker")
-    assert (portal["spec"]["replicas"], worker["spec"]["replicas"]) == (3, 1)
-    assert set(containers(portal)) == {"portal"}
-    assert set(containers(worker)) == {"worker"}
-    assert portal["spec"]["template"]["spec"]["serviceAccountName"] == "pilothouse-portal"
-    assert containers(portal)["portal"]["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+def test_everything_at_once(helm: Path) -> None:
+    manifests = rendered(helm, "--set", EVERYTHING)
+    assert not any(item["kind"] == "PersistentVolumeClaim" for item in manifests)
+    portal, worker = containers(one(manifests, "Deployment")).values()
+    assert portal["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http", "scheme": "HTTPS"}
+    assert {"--platform=/platform", "--trusted-proxy=10.0.0.0/8", "--tls-key=/tls/tls.key"} <= set(portal["args"])
+    assert worker["args"] == ["worker", "--data=/data", "--platform=/platform", "--x"]
     assert one(manifests, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert one(manifests, "Ingress")["spec"]["rules"][0]["host"] == "portal.example"
+    for container in (portal, worker):
+        assert {"name": "HOME", "value": "/git"} in container["env"]
+        assert {"name": "credentials-0", "mountPath": "/etc/pilothouse/prod", "readOnly": True} in container[
+            "volumeMounts"
+        ]
 
 
-@pytest.mark.parametrize("sets", [(), ("--set", SCALED)], ids=["together", "scaled"])
+def test_the_processes_know_their_arguments(helm: Path) -> None:
+    """Every option that the chart gives is one of the command's own."""
+    from pilothouse.cli import serve
+
+    commands = {"portal": serve.serve, "worker": serve.worker}
+    for name, container in containers(one(rendered(helm, "--set", EVERYTHING), "Deployment")).items():
+        known = {
+            option for parameter in commands[name].params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        given = {argument.split("=")[0] for argument in container["args"][1:]} - {"--x"}
+        assert given <= known
+        assert container["args"][0] == commands[name].name
+
+
+def test_a_repository_is_named(helm: Path) -> None:
+    address = "https://git.example/platform.git"
+    portal = containers(one(rendered(helm, "--set", f"platform.repository={address}"), "Deployment"))["portal"]
+    assert f"--platform={address}" in portal["args"]
+
+
+@pytest.mark.parametrize("sets", [(), ("--set", EVERYTHING)], ids=["default", "everything"])
 def test_pods_are_confined(helm: Path, sets: tuple[str, ...]) -> None:
     manifests = rendered(helm, *sets)
     pods = [item["spec"]["template"]["spec"] for item in manifests if item["kind"] == "Deployment"]
@@ -116,15 +138,14 @@ def test_a_digest_wins(helm: Path) -> None:
     ("sets", "says"),
     [
         ("image.tag=latest", "must not be `latest`"),
-        ("portal.replicas=2", "needs database.existingSecret"),
-        ("portal.replicas=2,database.existingSecret=db", "authority.backend vault"),
-        ("portal.replica=2", "additional properties 'replica' not allowed"),
+        ("portal.replicas=2", "additional properties 'replicas' not allowed"),
+        ("platform.repository=x,platform.existingClaim=y", "the documents come from one of them"),
         ("image.digest=sha256:abc", "does not match pattern"),
         ("ingress.enabled=true", "ingress.host is needed"),
-        ("authority.backend=file", "value must be one of"),
+        ("image.pullPolicy=Sometimes", "value must be one of"),
         ("persistence.size=much", "does not match pattern"),
         ("networkPolicy.egressPorts={0}", "minimum"),
-        ("database.url=postgresql://secret", "additional properties 'url' not allowed"),
+        ("credentials[0].secret=x", "missing property 'mountPath'"),
     ],
 )
 def test_what_would_not_run_is_refused(helm: Path, sets: str, says: str) -> None:

@@ -73,14 +73,10 @@ imagePullSecrets:
 
 {{- define "pilothouse.environment" -}}
 - name: HOME
-  value: /tmp
+  value: {{ ternary "/git" "/tmp" (ne .Values.platform.gitHomeSecret "") }}
 {{- with .Values.cluster }}
 - name: PILOTHOUSE_CLUSTER
   value: {{ . | quote }}
-{{- end }}
-{{- if .Values.platform.gitConfigSecret }}
-- name: GIT_CONFIG_GLOBAL
-  value: /git/config
 {{- end }}
 {{- end -}}
 
@@ -91,7 +87,7 @@ imagePullSecrets:
 {{- if include "pilothouse.platformMounted" . }}
 - {name: platform, mountPath: /platform, readOnly: true}
 {{- end }}
-{{- if .Values.platform.gitConfigSecret }}
+{{- if .Values.platform.gitHomeSecret }}
 - {name: git, mountPath: /git, readOnly: true}
 {{- end }}
 {{- range $index, $item := .Values.credentials }}
@@ -217,9 +213,9 @@ scheme: HTTPS
 - name: tls
   secret: {secretName: {{ .Values.tls.existingSecret }}, defaultMode: 0440}
 {{- end }}
-{{- if .Values.platform.gitConfigSecret }}
+{{- if .Values.platform.gitHomeSecret }}
 - name: git
-  secret: {secretName: {{ .Values.platform.gitConfigSecret }}, defaultMode: 0440}
+  secret: {secretName: {{ .Values.platform.gitHomeSecret }}, defaultMode: 0440}
 {{- end }}
 {{- range $index, $item := .Values.credentials }}
 - name: credentials-{{ $index }}

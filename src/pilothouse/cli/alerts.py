@@ -118,7 +118,7 @@ def _source(path: Path) -> Source:
 
     found = read_text(path, str(path))
     if isinstance(found, Problem):
-        raise Invalid(found.message, found.hint, (found,))
+        raise Invalid(f"{path} {found.message}", "name a readable alertmanager.yml", (found,))
     return found
 
 

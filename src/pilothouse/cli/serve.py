@@ -122,7 +122,7 @@ def _serve(
             if worker
             else []
         ),
-        Process("signer", ("pilothouse.signer", *common), essential=False),
+        Process("signer", ("pilothouse.signer", *common, "--platform", str(root)), essential=False),
     ]
     processes = [item for item in processes if _exists(item.arguments[0])]
     if not tls_cert and not _is_loopback(host) and not proxies:

@@ -7,6 +7,7 @@ service's own is put in afterwards, as text.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,13 @@ DATASOURCE = "datasource"
 
 def template(definition: Definition, defaults: Defaults, meets: frozenset[str]) -> str:
     """The dashboard's JSON with placeholders, `UID` and `LINKS` still in it: sorted keys, indented by two."""
+    with warnings.catch_warnings():
+        # The SDK prefers the second schema of dashboards, which only the newest Grafana reads; every one reads this.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _template(definition, defaults, meets)
+
+
+def _template(definition: Definition, defaults: Defaults, meets: frozenset[str]) -> str:
     from grafana_foundation_sdk.builders.dashboard import Dashboard, DatasourceVariable
     from grafana_foundation_sdk.builders.dashboard import Row as RowBuilder
     from grafana_foundation_sdk.cog.encoder import JSONEncoder

@@ -61,7 +61,7 @@ class Persistence(_Strict):
 
 class PlatformFolder(_Strict):
     repository: str
-    git_config_secret: str
+    git_home_secret: str
     existing_claim: str
     config_maps: tuple[Name, ...]
 

@@ -40,7 +40,7 @@ def read_tree(
     sources: dict[str, Source] = {}
     files: dict[str, Path] = {}
     problems: list[Problem] = []
-    for path in walk(root, folder, skip, problems):
+    for path in walk(root, folder, skip, problems, prefix):
         if path.suffix not in suffixes:
             continue
         relative = path.relative_to(root).as_posix()
@@ -53,7 +53,7 @@ def read_tree(
     return Tree(sources, files, tuple(problems))
 
 
-def walk(root: Path, folder: str, skip: frozenset[str], problems: list[Problem]) -> Iterator[Path]:
+def walk(root: Path, folder: str, skip: frozenset[str], problems: list[Problem], prefix: str = "") -> Iterator[Path]:
     """The files below `root/folder`; a problem is added for each link that leads out."""
     boundary = root.resolve()
     count = 0
@@ -66,7 +66,7 @@ def walk(root: Path, folder: str, skip: frozenset[str], problems: list[Problem])
         try:
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as failure:
-            problems.append(_unreadable(here.relative_to(root).as_posix(), failure))
+            problems.append(_unreadable(prefix + here.relative_to(root).as_posix(), failure))
             return
         for entry in entries:
             if entry.name.startswith(".") or (here == root and entry.name in skip):
@@ -77,7 +77,7 @@ def walk(root: Path, folder: str, skip: frozenset[str], problems: list[Problem])
                     error(
                         "files/link-outside",
                         f"`{entry.name}` is a link to a place outside of the folder",
-                        Place(path.relative_to(root).as_posix()),
+                        Place(prefix + path.relative_to(root).as_posix()),
                         "copy what it points to into the folder, or let a Platform document extend that folder",
                     )
                 )

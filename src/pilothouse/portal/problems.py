@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from flask import Blueprint, abort, render_template
 from prometheus_client.core import Metric
 
+from pilothouse.files.content import bundle_root
 from pilothouse.portal.frame import NavItem, Portal, live, me, store
 from pilothouse.portal.frame import portal as the_portal
 from pilothouse.portal.listing import Query, page_of
 from pilothouse.portal.metrics import gauge
+from pilothouse.portal.text import html_of
 from pilothouse.problems import Problem, Problems, Severity, ordered
 from pilothouse.store import findings
 
@@ -101,19 +102,15 @@ def explain(code: str) -> str:
     text = _doc(code)
     if text is None and not here:
         abort(404, f"no problem has the code {code}")
-    return render_template("problems/code.html", code=code, text=text, found=here[:50], total=len(here))
+    return render_template(
+        "problems/code.html", code=code, text=html_of(text) if text else None, found=here[:50], total=len(here)
+    )
 
 
 def _doc(code: str) -> str | None:
-    """The Markdown of a code's page, from the package or the checkout."""
-    for folder in (
-        Path(__file__).parents[1] / "_content" / "docs" / "problems",
-        Path(__file__).parents[3] / "docs" / "problems",
-    ):
-        path = folder / f"{code}.md"
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
-    return None
+    """The Markdown of a code's page, from the checkout or the installed package."""
+    path = bundle_root() / "docs" / "problems" / f"{code}.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def start(portal: Portal) -> None:

@@ -19,7 +19,7 @@ from pilothouse.alerts.routing.parse import parse
 from pilothouse.alerts.routing.walk import Delivery, Explanation, explain
 from pilothouse.inputs import Inputs
 from pilothouse.platform.model import Platform, Versions
-from pilothouse.problems import Invalid, Problems, error, has_errors, ordered
+from pilothouse.problems import Invalid, Problems, has_errors, nearest, one_of, ordered
 from pilothouse.promql.duration import format_duration
 from pilothouse.promql.model import Rule
 from pilothouse.source import Source
@@ -197,8 +197,7 @@ def declared_alerts(tree: Tree, rules: Iterable[Rule]) -> tuple[DeclaredAlert, .
 def oncall(platform: Platform, team: str, at: datetime, upcoming: int = 4) -> OnCall:
     """Who of a team is on call. Raises `Invalid` for a team that is not declared."""
     if team not in platform.teams:
-        problem = error("alerts/unknown-team", f"no team {team!r} is declared")
-        raise Invalid(problem.message, f"teams: {', '.join(platform.teams)}", (problem,))
+        raise Invalid(f"no team {team!r} is declared", nearest(team, platform.teams) or one_of(platform.teams))
     return who(platform, team, at, upcoming)
 
 

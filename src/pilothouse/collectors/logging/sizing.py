@@ -4,6 +4,8 @@ Symbols: N agents (one per node), T flush threads, C chunk bytes, e growth of a 
 W seconds per bulk, b burst interval, H heap of an Elasticsearch node, r bytes per second of an agent, D seconds
 of outage. The setpoint for N·T·C·e is 5 % of H per coordinating node, half of the 10 % above which
 Elasticsearch rejects: https://www.elastic.co/docs/reference/elasticsearch/index-settings/pressure
+
+Rates are the declared ones, which are ceilings, so what does not fit because of them is a warning.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ def derive(inputs: Inputs, settings: Settings, treated: tuple[Treated, ...]) -> 
     total_limit = max(_whole_up(busiest * outage * rules.buffer_margin), chunk * threads * 4)
     if busiest >= ceiling:
         problems.append(
-            error(
+            warning(
                 "logging/cannot-keep-up",
                 f"the busiest agent of {cluster.name} reads {_rate(busiest)} and can send {_rate(ceiling)}: its buffer "
                 "fills until it stops reading",
@@ -126,7 +128,7 @@ def derive(inputs: Inputs, settings: Settings, treated: tuple[Treated, ...]) -> 
     if total_limit > rules.node_disk:
         fits = int(rules.node_disk / (busiest * rules.buffer_margin))
         problems.append(
-            error(
+            warning(
                 "logging/buffer-exceeds-disk",
                 f"an outage of {outage} s on {cluster.name} needs a buffer of {_size(total_limit)} on the busiest "
                 f"node, and `nodeDisk` allows {_size(rules.node_disk)}",
@@ -261,7 +263,7 @@ def _classes(
     most = retention.shards.per_data_node * capacity.data_nodes
     if shards > most:
         problems.append(
-            error(
+            warning(
                 "logging/too-many-shards",
                 f"the declared retention makes {shards:,} shards on {inputs.cluster.name}, and {capacity.data_nodes} "
                 f"data nodes hold {most:,}",

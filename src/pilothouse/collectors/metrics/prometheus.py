@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pilothouse.collectors.metrics.model import FEDERATE, REPLICA_LABEL, SHARD_LABEL, Federation, Match, Settings
 from pilothouse.collectors.metrics.placement import LEAF_PREFIX
-from pilothouse.collectors.metrics.scrape import at_least, credentials, sharded
+from pilothouse.collectors.metrics.scrape import at_least, credentials, literal, sharded
 from pilothouse.collectors.metrics.shards import keep_bucket
 from pilothouse.platform.model import Cluster, Endpoint
 from pilothouse.promql import format_duration
@@ -79,7 +79,12 @@ def _federate(cluster: Cluster, federation: Federation, matches: Iterable[Match]
             {"source_labels": ["job"], "regex": name, "target_label": "job", "replacement": ""},
             # The leaf's external labels: the cluster is added again by the global, and the shard would keep series of
             # different leaves from matching. Only the parts that are about to be merged need it.
-            {"source_labels": ["cluster"], "regex": cluster.name, "target_label": "cluster", "replacement": ""},
+            {
+                "source_labels": ["cluster"],
+                "regex": literal(cluster.name),
+                "target_label": "cluster",
+                "replacement": "",
+            },
             {
                 "source_labels": ["__name__", SHARD_LABEL],
                 "regex": f"{LEAF_PREFIX}.+;(.+)",
@@ -101,7 +106,7 @@ def _alerting(cluster: Cluster, watchdogs: Sequence[str] = ()) -> dict[str, Any]
         relabel.append(
             {
                 "source_labels": ["alertname", SHARD_LABEL],
-                "regex": f"({'|'.join(watchdogs)});(.+)",
+                "regex": f"({'|'.join(map(literal, watchdogs))});(.+)",
                 "target_label": "leaf",
                 "replacement": "$2",
             }

@@ -1,0 +1,186 @@
+import smtplib
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from pilothouse.clients import notify
+from pilothouse.clients.notify import Background, Retried, Several, Smtp, SmtpSettings, Webhook, WebhookSettings
+from pilothouse.problems import Invalid, Unavailable
+from pilothouse.workflows.access import Message, Nobody
+
+MESSAGE = Message(("pat@bank.example",), "olga asks\nBcc: evil@bank.example", "Reason: repair")
+
+
+class Server:
+    """Stands in for smtplib.SMTP."""
+
+    def __init__(self, failure=None):
+        self.failure, self.calls, self.mail = failure, [], None
+
+    def __call__(self, host, port, timeout):
+        self.calls.append((host, port))
+        if self.failure:
+            raise self.failure
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def starttls(self, context):
+        self.calls.append("starttls")
+
+    def login(self, user, password):
+        self.calls.append((user, password))
+
+    def send_message(self, mail):
+        self.mail = mail
+
+
+def settings(**fields):
+    return SmtpSettings(**{"host": "mail.bank.example", "from": "p@bank.example", **fields})
+
+
+def test_mail_is_sent_encrypted_and_its_head_stays_one_line(tmp_path):
+    (tmp_path / "password").write_text("hidden\n")
+    server = Server()
+    Smtp(settings(user="p", passwordFile=str(tmp_path / "password")), server).tell(MESSAGE)
+    assert server.calls == [("mail.bank.example", 587), "starttls", ("p", "hidden")]
+    assert server.mail["To"] == "pat@bank.example"
+    assert server.mail["Subject"] == "olga asks Bcc: evil@bank.example"
+    assert server.mail["Bcc"] is None
+    assert "Reason: repair" in server.mail.get_content()
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (smtplib.SMTPResponseException(535, b"secret words of the server"), "status 535"),
+        (smtplib.SMTPServerDisconnected("x"), "SMTPServerDisconnected"),
+    ],
+)
+def test_mail_that_does_not_go(failure, reason):
+    with pytest.raises(Unavailable, match="did not take it") as caught:
+        Smtp(settings(), Server(failure)).tell(MESSAGE)
+    assert reason in str(caught.value)
+    assert "secret words" not in str(caught.value)
+
+
+def test_mail_to_nobody_and_without_its_password():
+    with pytest.raises(Unavailable, match="no mail address"):
+        Smtp(settings(), Server()).tell(Message((), "s", "t"))
+    with pytest.raises(Unavailable, match="password file"):
+        Smtp(settings(user="p", passwordFile="/nowhere"), Server()).tell(MESSAGE)
+
+
+@pytest.fixture
+def hook():
+    """(address, what was posted); answers with the status that `answer` holds."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.server.posted.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(self.server.status)
+            if self.server.status == 302:
+                self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_):
+            return None
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.posted, server.status = [], 200
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_webhook_gets_json_and_is_not_followed_elsewhere(hook):
+    webhook = Webhook(WebhookSettings(url=f"http://127.0.0.1:{hook.server_port}/hook"))
+    webhook.tell(MESSAGE)
+    path, body = hook.posted[0]
+    assert path == "/hook"
+    assert b'"text": "Reason: repair"' in body
+    for status in (302, 500):
+        hook.status = status
+        with pytest.raises(Unavailable, match=f"status {status}"):
+            webhook.tell(MESSAGE)
+    assert {path for path, _ in hook.posted} == {"/hook"}
+
+
+class Flaky:
+    def __init__(self, failures):
+        self.failures, self.told = failures, 0
+
+    def tell(self, message):
+        self.told += 1
+        if self.told <= self.failures:
+            raise Unavailable(f"try {self.told}")
+
+
+def test_what_fails_is_tried_a_bounded_number_of_times():
+    slept = []
+    flaky = Flaky(2)
+    Retried(flaky, slept.append).tell(MESSAGE)
+    assert (flaky.told, slept) == (3, [1.0, 3.0])
+    with pytest.raises(Unavailable, match="try 3"):
+        Retried(Flaky(9), slept.append).tell(MESSAGE)
+
+
+def test_one_channel_does_not_keep_another_from_it():
+    good = Flaky(0)
+    with pytest.raises(Unavailable, match="try 1; try 1"):
+        Several([Flaky(1), good, Flaky(1)]).tell(MESSAGE)
+    assert good.told == 1
+    Several([good]).tell(MESSAGE)
+    Nobody().tell(MESSAGE)
+
+
+def test_in_the_background_a_failure_is_heard_of():
+    heard, done = [], threading.Event()
+
+    def failed(message, reason):
+        heard.append((message, reason))
+        done.set()
+
+    Background(Flaky(1), failed).tell(MESSAGE)
+    assert done.wait(5)
+    assert heard == [(MESSAGE, "try 1")]
+    Background(Flaky(0), failed)._tell(MESSAGE)
+    assert len(heard) == 1
+
+
+def test_what_the_file_sets(tmp_path):
+    path = tmp_path / "notify.yaml"
+    assert notify.from_file(path, print) is None
+    path.write_text("")
+    assert notify.from_file(path, print) is None
+    path.write_text(
+        "smtp: {host: localhost, from: a@bank.example, starttls: false}\nwebhook: {url: https://x.example/y}\n"
+    )
+    assert len(notify.from_file(path, print)._channels) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("smtp: [", "YAML"),
+        ("smtp: {host: x}", r"smtp\.from"),
+        ("mail: {}", "mail"),
+        ("webhook: {url: ftp://x}", r"webhook\.url"),
+        ("smtp: {host: mail.example, from: a@b.example, starttls: false}", "unencrypted"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_mistakes_of_the_file(tmp_path, text, message):
+    path = tmp_path / "notify.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(Invalid, match=message):
+        notify.from_file(path, print)
