@@ -1,12 +1,15 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.access_values import elevated, profile
 from support.builders import bundle_content, cluster, inputs, service
 
 from pilothouse.access import content, derive, prove, vault
 from pilothouse.access.content import PathRule
 from pilothouse.platform.model import Authority, Scope, Secret
+from pilothouse.problems import Place
 
 ROLE = "secrets/vault/pki-role.yaml"
 SETTINGS = "secrets/vault/settings.yaml"
@@ -215,6 +218,33 @@ def test_a_workload_policy_that_reaches_more_is_refused(old, new, said):
 )
 def test_paths_match_as_vault_matches_them(pattern, path, expected):
     assert prove.matches(pattern, path) is expected
+
+
+SEGMENTS = st.sampled_from(["a", "b", "ab", "+", "*", "a*", "b+", "data", "metadata"])
+PATTERNS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join).map(lambda path: f"kv/{path}") | st.sampled_from(
+    ["*", "k*", "kv/*", "+/data/a", "kv/+/*", "**", ""]
+)
+PATHS = st.lists(st.sampled_from(["a", "b", "ab", "a+", "*"]), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(PATHS, unique=True, max_size=8), st.sets(PATHS, max_size=2), PATTERNS)
+def test_the_index_of_paths_answers_as_one_by_one_would(paths, own, pattern):
+    secrets = prove.SecretPaths(dict.fromkeys(paths, "payments/api"), "kv")
+    alike = [f"kv/{part}/{path}" for path in paths for part in ("data", "metadata") if path not in own]
+    first = next((full for full in alike if prove.matches(pattern, full)), None)
+    number = secrets.reached(pattern, own)
+    assert (None if number is None else secrets.paths[number][0]) == first
+
+
+def test_the_first_path_that_is_reached_is_told_with_the_rule_that_reaches_it():
+    secrets = prove.SecretPaths({"one": "payments/one", "two": "payments/two", "own": "payments/own"}, "kv")
+    rules = [("kv/data/own", ("read",)), ("kv/metadata/two", ("read",)), ("kv/+/one", ("read",)), ("kv/*", ("deny",))]
+    places = {path: Place("policy.yaml", line) for line, (path, _) in enumerate(rules, 1)}
+    policy = vault.Policy("p", tuple(PathRule(path, given, None, places[path]) for path, given in rules))
+    found = list(prove.workload_policy(policy, {"own"}, secrets))
+    assert [(problem.message, problem.place) for problem in found] == [
+        ("the policy p reaches `kv/data/one`: it is a secret of payments/one", places["kv/+/one"])
+    ]
 
 
 def test_a_denied_path_reaches_nothing():

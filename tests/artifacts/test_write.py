@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import yaml
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilothouse.artifacts.model import Artifacts, Document, Format
-from pilothouse.artifacts.write import serialise, to_yaml
+from pilothouse.artifacts.write import serialise, serialise_all, to_yaml
 
 AWKWARD = [
     "1e3", "y", "No", "0x1", "0o17", "089", "43e95", "1:20", "a: b", "- x", "#", "a #b", "2020-01-01", "=", "<<",
@@ -47,6 +49,62 @@ def test_a_string_stays_a_string(text: str) -> None:
 def test_plain_strings_stay_plain_and_text_becomes_a_block() -> None:
     written = to_yaml({"image": "team/app:v1", "when": "5m", "expr": "sum(x)\n> 3\n", "empty": {}, "none": []})
     assert written == 'image: team/app:v1\nwhen: "5m"\nexpr: |\n  sum(x)\n  > 3\nempty: {}\nnone: []\n'
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VALUES, min_size=1, max_size=3))
+def test_shared_values_are_written_as_if_they_were_not(values: list[object]) -> None:
+    """Each value stands at several depths, as an item and under a key, in two documents of one run."""
+    data = {"items": values * 3, "deep": {"items": values, "again": [[value, {"x": value}] for value in values]}}
+    shared = Artifacts.of(Document(name, {"a": data, "b": [data, data]}) for name in ("one", "two"))
+    apart = {document.path: serialise(Document(document.path, copy(document.data))) for document in shared}
+    assert serialise_all(shared) == apart
+
+
+def copy(value: Any) -> Any:
+    """Equal, and no object of it stands twice (`deepcopy` would keep what is shared)."""
+    if isinstance(value, dict):
+        return {key: copy(item) for key, item in value.items()}
+    return [copy(item) for item in value] if isinstance(value, list) else value
+
+
+class Counted(Mapping[str, Any]):
+    """Makes its values anew each time, so that a new one may lie where an old one did."""
+
+    def __init__(self, numbers: range) -> None:
+        self.numbers = numbers
+
+    def __getitem__(self, key: str) -> Any:
+        return {"number": [key]} if key in set(self) else {}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"n{number}" for number in self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def test_values_that_are_made_on_the_way_are_not_mixed_up() -> None:
+    given = [Counted(range(50)), {"in": Counted(range(50, 99))}]
+    made = [Document("one", given), Document("two", given[0])]
+    plain = {f"n{number}": {"number": [f"n{number}"]} for number in range(99)}
+    first, second = dict(list(plain.items())[:50]), dict(list(plain.items())[50:])
+    written = serialise_all(Artifacts.of(made))
+    assert yaml.safe_load(written["one"]) == [first, {"in": second}]
+    assert yaml.safe_load(written["two"]) == first
+
+
+def test_a_text_of_several_lines_is_a_block_wherever_it_stands() -> None:
+    text = "one\ntwo\n"
+    assert to_yaml([{text: text}, [text], text]) == (
+        '- "one\\ntwo\\n": |\n    one\n    two\n-\n  - |\n    one\n    two\n- |\n  one\n  two\n'
+    )
+
+
+def test_words_of_an_enumeration_are_their_text() -> None:
+    assert to_yaml({Format.JSON: Format.YAML, "list": [Format.TEXT], "none": (), "numbers": (1, ())}) == (
+        "json: yaml\nlist:\n  - text\nnone: []\nnumbers:\n  - 1\n  - []\n"
+    )
 
 
 def test_keys_must_be_strings_and_values_json() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,19 @@ def test_oncall(bank: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert [item["team"] for item in found] == ["accounts", "channels", "payments", "platform", "risk"]
     assert all(item["user"] and item["until"] for item in found)
+
+
+def test_inhibitions_and_a_person_are_printed(bank: str, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["alertname=FluentdRetrying", "team=platform", "severity=ticket", "cluster=prod", "node=n1", "service=x"]
+    assert run("route", bank, "-c", "prod", *labels) == 0
+    shown = capsys.readouterr().out
+    assert "Inhibition node-away: held back while an alert that matches" in shown
+    assert "declared alerts that could be the source: NodeNotReady" in shown
+
+
+def test_a_platform_without_a_routing_tree(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bank = Path(shutil.copytree(root / "examples" / "bank", tmp_path / "bank"))
+    (bank / "alerts" / "routing.yaml").write_text("portalUrl: nowhere\n", encoding="utf-8")
+    assert run("route", str(bank), "-c", "prod", "team=payments") == 1
+    shown = capsys.readouterr().out
+    assert "alerts/bad-value" in shown or "alerts/missing-field" in shown

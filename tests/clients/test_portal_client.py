@@ -21,11 +21,11 @@ def server():
             self.end_headers()
             self.wfile.write(self.server.body)
 
-        do_GET = do_POST = do_DELETE = answer
-
         def log_message(self, *_):
             return None
 
+    for method in ("GET", "POST", "DELETE"):
+        setattr(Handler, f"do_{method}", Handler.answer)
     made = HTTPServer(("127.0.0.1", 0), Handler)
     made.asked, made.status, made.body = [], 200, b"{}"
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})

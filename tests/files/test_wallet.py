@@ -23,8 +23,8 @@ def wallet(tmp_path):
 
 def credential(**fields):
     values = {
-        "cluster": "dev", "profile": "developer", "user": "alice", "key": "KEY", "certificate": "CERT", "authority": "CA",
-        "serial": "1", "not_after": NOW + timedelta(hours=1), "server": "https://api.example:6443",
+        "cluster": "dev", "profile": "developer", "user": "alice", "key": "KEY", "certificate": "CERT",
+        "authority": "CA", "serial": "1", "not_after": NOW + timedelta(hours=1), "server": "https://api.example:6443",
     }  # fmt: skip
     return Credential(**{**values, **fields})
 

@@ -121,7 +121,7 @@ def test_an_elevation_from_request_to_give_back(site):
     assert "olga: cluster-admin on dev" in text(pat.get("/"))
     assert "replace a node" in text(pat.get("/access/"))
     page = text(pat.get(f"/access/requests/{id}"))
-    assert "What it would grant everywhere on dev: " in page
+    assert "What it would grant Everywhere on dev: " in page
     assert "read every Secret" in page
     response = pat.post(f"/access/requests/{id}/decide", data={"decision": "approve", "comment": "go"})
     assert response.status_code == 302
@@ -227,7 +227,7 @@ def test_ended_certificates_are_listed_apart(site):
     alice.post("/access/profiles/developer/certificate", data=data)
     app.config["CLOCK"].moment += timedelta(minutes=90)
     page = text(alice.get("/access/"))
-    assert "Earlier certificates (1)" in page
+    assert "Earlier certificates The last 1" in page
     assert "You hold no certificate now" in page
 
 

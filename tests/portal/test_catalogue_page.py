@@ -229,6 +229,7 @@ def test_metrics_count_and_show(app: Flask) -> None:
     assert 'pilothouse_requests_total{endpoint="catalogue.index",method="GET",status="200"} 1.0' in body
     assert 'pilothouse_job_state{job="render",state="waiting"} 1.0' in body
     assert "pilothouse_platform_stale 0.0" in body
+    assert 'pilothouse_logins_total{result="ok"} 1.0' in body
 
 
 def test_ready_names_every_backend_and_fails_only_without_the_store(app: Flask) -> None:

@@ -10,6 +10,7 @@ import pytest
 from support.builders import platform, service
 from support.portal import NOW, Clock, FakeEngine
 
+from pilothouse.portal.app import _ticked
 from pilothouse.portal.listing import Query, page_of
 from pilothouse.portal.state import Current, Once, stamp_of
 from pilothouse.portal.words import badge, count, duration, relative, utc
@@ -155,3 +156,9 @@ def test_a_list_keeps_its_state_in_the_address() -> None:
     assert (query.direction("name"), query.direction("team")) == ("descending", "none")
     page = page_of(["Ab b", "b", "a B c"], Query("A b", "name", 1, 10, {}, "/", "name"), {"name": str}, str)
     assert (list(page.items), page.total, page.all, page.first, page.last) == (["Ab b", "a B c"], 2, 3, 1, 2)
+
+
+def test_backticks_become_code_and_nothing_else_does() -> None:
+    assert _ticked("on `dev`, <b>") == "on <code>dev</code>, &lt;b&gt;"
+    assert _ticked("an odd ` one") == "an odd ` one"
+    assert _ticked("`<b>`") == "<code>&lt;b&gt;</code>"

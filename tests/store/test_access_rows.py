@@ -40,9 +40,13 @@ def test_entries_follow_each_other(store):
 
 
 def test_what_is_rolled_back_is_not_there(store):
-    with pytest.raises(RuntimeError), store.write() as connection:
-        ledger.append(connection, Entry("a", "b"), NOW)
-        raise RuntimeError
+    def broken():
+        with store.write() as connection:
+            ledger.append(connection, Entry("a", "b"), NOW)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
     assert ledger.head(store) == EMPTY
 
 
@@ -142,7 +146,7 @@ def test_a_step_that_is_refused_leaves_nothing(store):
 
 def test_one_open_request_of_a_kind(store):
     ask(store)
-    with pytest.raises(Invalid, match="g-1 .* is still requested"):
+    with pytest.raises(Invalid, match=r"g-1 .* is still requested"):
         ask(store, "g-2")
     ask(store, "g-3", cluster="prod")
     ask(store, "g-4", now=NOW + timedelta(hours=5))

@@ -82,12 +82,11 @@ def _workloads(inputs: Inputs, settings: VaultContent) -> Iterator[Problem]:
         for service in services
     }
     owners = {path: key for key, mine in paths.items() for path in sorted(mine)}
+    secrets = prove.SecretPaths(owners, key_value)
     seen: set[object] = set()
     for service in services:
-        mine = paths[service.key]
-        others = {path: key for path, key in owners.items() if path not in mine}
         policy = vault.workload_policy(service, cluster, settings)
-        for problem in prove.workload_policy(policy, sorted(mine), others, key_value):
+        for problem in prove.workload_policy(policy, paths[service.key], secrets):
             if problem.place not in seen:
                 seen.add(problem.place)
                 yield problem

@@ -119,10 +119,10 @@ def _sentences(
 def _validity(certificate: x509.Certificate, now: datetime) -> str:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < begin:
-        return f"It is not valid yet: it begins in {words.duration(int((begin - now).total_seconds()))}."
+        return f"It is not valid yet: it begins in {words.remaining(begin - now)}."
     if now >= end:
-        return f"It ended {words.duration(int((now - end).total_seconds()))} ago, at {end:%Y-%m-%d %H:%M} UTC."
-    return f"It ends in {words.duration(int((end - now).total_seconds()))}, at {end:%Y-%m-%d %H:%M} UTC."
+        return f"It ended {words.remaining(now - end)} ago, at {end:%Y-%m-%d %H:%M} UTC."
+    return f"It ends in {words.remaining(end - now)}, at {end:%Y-%m-%d %H:%M} UTC."
 
 
 def _oddities(certificate: x509.Certificate, users: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[str]:

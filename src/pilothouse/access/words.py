@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -184,6 +185,12 @@ def duration(seconds: int) -> str:
         return f"{seconds} s"
     hours, minutes = seconds // 3600, seconds % 3600 // 60
     return " ".join(part for part in (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "") if part)
+
+
+def remaining(left: timedelta) -> str:
+    """What is left of a time, rounded to whole minutes where it is more than one."""
+    seconds = int(left.total_seconds())
+    return duration(seconds if seconds < 60 else round(seconds / 60) * 60)
 
 
 def terms(profile: AccessProfile) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pilothouse.alerts import content as alerts_content
 from pilothouse.alerts import service_rules, standard_rules
@@ -72,8 +72,13 @@ def _rules(inputs: Inputs, content: AlertsContent) -> tuple[list[Rule], list[Pro
 
 
 def rendered_routing(platform: Platform, cluster: Cluster, content: Content) -> tuple[Routing | None, Rendered]:
-    """The cluster's routing tree as Alertmanager will read it: quick, because no rules are made."""
-    rendered = render(platform, cluster, alerts_content.read(content))
+    """The cluster's routing tree as Alertmanager will read it: quick, because no rules are made.
+
+    The problems are those of the content folder as well.
+    """
+    read = alerts_content.read(content)
+    rendered = render(platform, cluster, read)
+    rendered = replace(rendered, problems=(*read.problems, *rendered.problems))
     if CONFIG not in rendered.artifacts:
         return None, rendered
     return routing_of(rendered, cluster)[0], rendered

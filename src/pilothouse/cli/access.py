@@ -237,7 +237,7 @@ def _obtain(
         data["kubeconfig"] = str(path)
 
     def human() -> None:
-        left = words.duration(int((found.not_after - now()).total_seconds()))
+        left = words.remaining(found.not_after - now())
         click.echo(
             f"{found.user} may act as {found.profile} on {found.cluster} for {left}, until {_local(found.not_after)}."
         )
@@ -293,7 +293,7 @@ def give_back(id: str, output: str) -> None:
     def human() -> None:
         for item in gone:
             click.echo(f"Deleted key and certificate of {item.profile} on {item.cluster}.")
-        click.echo(answer.get("meaning", ""))
+        click.echo("It is recorded as given back." if gone else answer.get("meaning", ""))
 
     emit(data, output, human)
 
@@ -391,7 +391,6 @@ def status(output: str) -> None:
 def _held(item: Credential, moment: datetime) -> dict[str, Any]:
     from pilothouse.access import words
 
-    left = int((item.not_after - moment).total_seconds())
     return {
         "profile": item.profile,
         "cluster": item.cluster,
@@ -399,7 +398,7 @@ def _held(item: Credential, moment: datetime) -> dict[str, Any]:
         "serial": item.serial,
         "grant_id": item.grant_id,
         "not_after": item.not_after,
-        "ends": f"in {words.duration(left)}" if left > 0 else "ended",
+        "ends": f"in {words.remaining(item.not_after - moment)}" if item.is_alive(moment) else "ended",
     }
 
 

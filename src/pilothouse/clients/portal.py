@@ -44,7 +44,7 @@ class Signed:
 
 def address(server: str) -> str:
     """The portal's address in its plain form. `Invalid` for what is none, or would carry a token unencrypted."""
-    server = server.strip().rstrip("/")
+    server = server.strip()
     try:
         parts = urlsplit(server if "://" in server else f"https://{server}")
         host, _ = parts.hostname, parts.port

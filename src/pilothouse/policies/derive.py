@@ -49,6 +49,8 @@ class PoliciesDerived:
     modes: Mapping[str, NamespaceMode] = field(default_factory=dict)
     policies: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     sets: tuple[Mapping[str, Any], ...] = ()
+    edges: Edges = field(default_factory=Edges)
+    """The edges that the policies were derived from."""
 
     def in_force(self) -> tuple[Mapping[str, Any], ...]:
         """The policies and sets that the cluster would enforce."""
@@ -77,6 +79,7 @@ def derive(inputs: Inputs) -> PoliciesDerived:
         modes,
         policies,
         sets,
+        found,
     )
 
 

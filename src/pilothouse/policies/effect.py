@@ -9,7 +9,7 @@ Pairs of pods are grouped by the service, the workload or the addresses that the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,10 +17,12 @@ from pilothouse.inputs import Inputs
 from pilothouse.policies import evaluate
 from pilothouse.policies.adoption import Mode, NamespaceMode, shown
 from pilothouse.policies.derive import PoliciesDerived, derive
+from pilothouse.policies.edges import ServiceEdge
 from pilothouse.policies.groups import grouped
 from pilothouse.policies.parties import Kind, Parties, Party
 from pilothouse.policies.reach import Reach, differences, flips
 from pilothouse.policies.universe import Universe, bits
+from pilothouse.problems import Problem, Problems
 
 
 class What(StrEnum):
@@ -80,6 +82,11 @@ class Effect:
     cut: tuple[Cut, ...] = ()
     unsupported: tuple[str, ...] = ()
     """Policies that the evaluator does not understand and left out, `namespace/name: why`."""
+    problems: Problems = ()
+    """What the derivation finds after the change and did not find before: why an edge opens nothing, for example."""
+    edges_before: tuple[ServiceEdge, ...] = field(default=(), repr=False)
+    """Every edge of the one service that `compare` was asked about, as it was."""
+    edges_after: tuple[ServiceEdge, ...] = field(default=(), repr=False)
 
     @property
     def appears(self) -> tuple[Change, ...]:
@@ -100,8 +107,11 @@ class Effect:
         return ", ".join(parts) + f" connection{plural}"
 
 
-def compare(before: Inputs, after: Inputs) -> Effect:
-    """The effect of going from one platform to another; the pods are those of `after`'s snapshot."""
+def compare(before: Inputs, after: Inputs, service: str = "") -> Effect:
+    """The effect of going from one platform to another; the pods are those of `after`'s snapshot.
+
+    With `service` (`namespace/name`) the effect carries that service's edges as well, before and after.
+    """
     before = replace(before, snapshot=after.snapshot)
     one, two = derive(before), derive(after)
     others = evaluate.foreign(after.snapshot)
@@ -113,7 +123,20 @@ def compare(before: Inputs, after: Inputs) -> Effect:
         tuple(_isolation(universe, was.reach, now.reach)),
         tuple(_cut(one, two)),
         tuple(sorted({f"{item.policy}: {item.reason}" for item in (*was.unsupported, *now.unsupported)})),
+        new_problems(one.problems, two.problems),
+        one.edges.of(service),
+        two.edges.of(service),
     )
+
+
+def new_problems(before: Problems, after: Problems) -> Problems:
+    """The problems that were not there before, wherever their line has moved to."""
+
+    def key(problem: Problem) -> tuple[str, str, str, str]:
+        return (problem.code, problem.message, problem.place.path, problem.cluster)
+
+    known = {key(problem) for problem in before}
+    return tuple(problem for problem in after if key(problem) not in known)
 
 
 def _changes(

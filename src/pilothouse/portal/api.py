@@ -19,7 +19,7 @@ from pilothouse import __version__
 from pilothouse.access.permissions import Action
 from pilothouse.platform.model import Edge, Service
 from pilothouse.portal import auth
-from pilothouse.portal.frame import address, live, may, me, now, portal, public, session, store, without_csrf
+from pilothouse.portal.frame import address, live, may, me, now, public, session, store, without_csrf
 from pilothouse.portal.listing import Page, Query, page_of
 from pilothouse.problems import Invalid, Problem, Severity
 from pilothouse.store import events, sessions
@@ -238,9 +238,7 @@ def log_in() -> Response:
     given = body_of(SessionIn)
     user = auth.authenticate(given.user.strip(), given.password)
     if user is None:
-        portal().metrics.logins.labels("refused").inc()
         return problem(401, "Log in first", "the name or the password is wrong")
-    portal().metrics.logins.labels("ok").inc()
     token, row = sessions.start(store(), user, now(), kind="token", address=address(), agent=request.user_agent.string)
     events.record(store(), events.Event(now(), "login", user.name, "", "logged in on the command line", address()))
     return answer(SessionOut(token=token, user=user.name, expires_at=row.expires_at), 201)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from flask import Flask, current_app, g, make_response, render_template, request, url_for
 from flask_wtf.csrf import CSRFError
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -139,6 +139,7 @@ def _frame(app: Flask) -> None:
         }
 
     app.jinja_env.filters["when"] = lambda moment: words.relative(moment, now())
+    app.jinja_env.filters["ticked"] = _ticked
     app.jinja_env.filters["utc"] = words.utc
     app.jinja_env.filters["duration"] = words.duration
     app.jinja_env.globals["badge_of"] = words.badge
@@ -163,6 +164,14 @@ def _static(name: str) -> str:
 def _url_if(endpoint: str, **values: Any) -> str:
     """The address of a page, or "" where this portal has no such page."""
     return url_for(endpoint, **values) if endpoint in current_app.view_functions else ""
+
+
+def _ticked(text: str) -> Markup:
+    """A message of ours with what stands in backticks as code."""
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:  # an odd backtick: not meant so
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def _caret(place: Any) -> Markup:

@@ -56,14 +56,17 @@ def authenticate(name: str, password: str) -> users.User | None:
     for limit, key in keys:
         allowance = limits.hit(store(), limit, key, now())
         if not allowance.allowed:
+            portal().metrics.logins.labels("limited").inc()
             _log("login.limited", name, f"too many attempts ({limit.name})")
             raise TooMany(allowance.retry_after)
     user = users.verify(store(), name, password)
     if user is None:
+        portal().metrics.logins.labels("refused").inc()
         _log("login.failed", name, "wrong name or password")
         return None
     limits.clear(store(), *keys[1])
     limits.give_back(store(), *keys[0])
+    portal().metrics.logins.labels("ok").inc()
     return user
 
 

@@ -23,7 +23,7 @@ from pilothouse.portal.telling import tell
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
 from pilothouse.store import jobs, proposals
 from pilothouse.store.proposals import Proposal, State
-from pilothouse.workflows import egress
+from pilothouse.workflows import commits, egress
 from pilothouse.workflows import proposals as steps
 from pilothouse.workflows.egress import Preview
 from pilothouse.workflows.proposals import Desk
@@ -246,7 +246,7 @@ def _diff(found: Preview) -> str:
     for path in found.others:
         source = opened.loaded.source(path)
         before[path] = source.text if source else ""
-    return egress.patch({path: before[path] for path in found.files}, found.files)
+    return commits.patch({path: before[path] for path in found.files}, found.files)
 
 
 # ---------------------------------------------------------------- one proposal
@@ -276,7 +276,7 @@ def _show(number: int, form: Form | None = None) -> str:
         proposal=found,
         preview=effect,
         reason=reason,
-        diff=egress.patch(steps.before_of(found), steps.files_of(found)),
+        diff=commits.patch(steps.before_of(found), steps.files_of(found)),
         history=proposals.history(store(), number),
         outstanding=allowed if found.state is State.SUBMITTED else [],
         is_author=found.author == me().user,
@@ -298,7 +298,7 @@ def _now_text(here: Desk, found: Proposal) -> str:
     text = source.text if source else ""
     if found.state is State.COMMITTED or text in (found.draft.before, found.draft.document):
         return ""
-    return egress.patch({found.draft.path: found.draft.before}, {found.draft.path: text})
+    return commits.patch({found.draft.path: found.draft.before}, {found.draft.path: text})
 
 
 @blueprint.post("/<int:number>/decide")
@@ -357,7 +357,7 @@ def patch(number: int) -> Response:
     found = proposals.get(store(), number)
     before: Mapping[str, str] = steps.before_of(found)
     return Response(
-        egress.patch(before, steps.files_of(found)),
+        commits.patch(before, steps.files_of(found)),
         mimetype="text/x-diff",
         headers={"Content-Disposition": f'attachment; filename="proposal-{number}.patch"'},
     )

@@ -40,13 +40,21 @@ def _own() -> list[HomePanel]:
     services = [item for item in found.platform.services.values() if item.team in teams]
     known = known_problems()
     mine = [item for item in known.problems if concerns(item, teams, services)]
+    findings = sum(item.severity is Severity.INFO for item in mine)
+    mine = [item for item in mine if item.severity is not Severity.INFO]
     errors = sum(item.severity is Severity.ERROR for item in mine)
     return [
         HomePanel(
             "Problems of my teams",
             "home/problems.html",
             40,
-            {"problems": mine[:SHOWN], "total": len(mine), "waiting": known.waiting, "since": known.since},
+            {
+                "problems": sorted(mine, key=lambda item: item.severity.rank)[:SHOWN],
+                "total": len(mine),
+                "findings": findings,
+                "waiting": known.waiting,
+                "since": known.since,
+            },
             urgent=errors > 0,
         ),
         HomePanel("My services", "home/services.html", 50, {"services": services[:SHOWN], "total": len(services)}),

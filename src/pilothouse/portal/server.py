@@ -7,9 +7,9 @@ handed over by its number, so that a port in use is found before anything starts
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # it ships no types
 
+from pilothouse import logs
+from pilothouse.clients import notify
 from pilothouse.portal.app import Settings, create_app, utc_now
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
+from pilothouse.workflows.access import Notifier
 
 SECRET = "secret.key"  # noqa: S105  # the name of a file, not a secret
 
@@ -63,25 +66,6 @@ def secret_key(data: Path) -> bytes:
     return key
 
 
-def configure_logs(terminal: bool) -> None:
-    """JSON lines in service; on a terminal readable, and warnings only."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if terminal:
-        last: list[Any] = [structlog.dev.ConsoleRenderer()]
-    else:
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    structlog.configure(
-        processors=shared + last,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if terminal else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
 def make_app(options: ServerOptions) -> Flask:
     data = Path(options.data)
     return create_app(
@@ -92,8 +76,19 @@ def make_app(options: ServerOptions) -> Flask:
             clock=utc_now,
             tls=bool(options.tls_cert),
             trusted_proxies=options.trusted_proxies,
+            extra={"notifier": _notifier(data)},
         )
     )
+
+
+def _notifier(data: Path) -> Notifier | None:
+    """Mail and webhook where `notify.yaml` sets them, in a thread of their own so that no page waits for them."""
+    channel = notify.from_file(data / "notify.yaml", time.sleep)
+
+    def failed(message: notify.Told, reason: str) -> None:
+        structlog.get_logger(__name__).warning("not told", subject=message.subject, reason=reason)
+
+    return notify.Background(channel, failed) if channel else None
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -136,7 +131,7 @@ def _warm(worker: Any) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal ends it."""
     options = ServerOptions.from_json((arguments or sys.argv[1:])[0])
-    configure_logs(sys.stderr.isatty())
+    logs.configure("portal")
     try:
         Server(options).run()
     except PilothouseError as failure:

@@ -1,4 +1,4 @@
-"""Markdown of the problem pages as HTML: no raw HTML comes through, and links within the repository become plain text."""
+"""Markdown of the problem pages as HTML: no raw HTML comes through; links within the repository become plain text."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Rows are only ever added. The chain itself (`access.ledger`) shows whether someb
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,7 +96,7 @@ def _condition(wanted: Filter) -> ColumnElement[bool]:
             or_(
                 ledger.c.text.contains(wanted.text, autoescape=True),
                 # The text is ASCII with escapes; what was typed may not be.
-                ledger.c.text.contains(wanted.text.encode("ascii", "backslashreplace").decode(), autoescape=True),
+                ledger.c.text.contains(json.dumps(wanted.text)[1:-1], autoescape=True),
             )
         )
     if wanted.since:

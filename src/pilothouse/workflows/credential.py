@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pilothouse.clients.portal import Signed
 from pilothouse.files.wallet import EXEC_VERSIONS, Credential, Wallet
 from pilothouse.problems import Denied, Invalid
+
+if TYPE_CHECKING:
+    from pilothouse.clients.portal import Signed  # loads what a credential from the disk does not need
 
 MARGIN = timedelta(minutes=1)
 """A certificate that ends sooner is renewed, so that no request is under way when it does."""

@@ -1,4 +1,4 @@
-"""Propose a change of what a service may talk to: look at its effect, ask who must agree, commit it.
+"""Propose a change of what a service may talk to: look at its effect, and learn who must agree.
 
 Git is the only truth: a proposal lies in the store until everybody has agreed, and is then one commit,
 with the author, who approved, and the reason. Where the service at the other end lists who may reach it, the
@@ -7,21 +7,33 @@ proposal carries that line of the other document along, and the other team is as
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from typing import Any
 
 from pilothouse.access.permissions import Action, Change, Decision, Person, may
-from pilothouse.files.git import Repository
 from pilothouse.inputs import Inputs
 from pilothouse.platform import edit
 from pilothouse.platform.model import Edge, Platform, Service, ServicePeer
 from pilothouse.policies import effect, guardrails
-from pilothouse.policies.effect import Effect
+from pilothouse.policies.edges import ServiceEdge
+from pilothouse.policies.effect import Effect, new_problems
 from pilothouse.policies.guardrails import By
-from pilothouse.problems import Conflict, Denied, Invalid, Problem, Problems, has_errors, nearest, one_of, ordered
+from pilothouse.problems import (
+    Denied,
+    Invalid,
+    Place,
+    Problem,
+    Problems,
+    error,
+    has_errors,
+    nearest,
+    one_of,
+    ordered,
+)
+from pilothouse.workflows import neighbours
+from pilothouse.workflows.neighbours import Neighbour
 from pilothouse.workflows.rendering import Opened, inputs_for, open_platform
 
 KIND = "egress"
@@ -55,7 +67,8 @@ class Needed:
 class Preview:
     """What a text would do. `files` are all files that change, by path; `effects` the clusters where traffic changes.
 
-    `problems` are those that the change brings; with an error among them it cannot be submitted.
+    `problems` are those that the change brings; with an error among them it cannot be submitted. `after` is the
+    service as the text declares it, None where that cannot be read.
     """
 
     target: Target
@@ -63,6 +76,11 @@ class Preview:
     problems: Problems = ()
     effects: Mapping[str, Effect] = field(default_factory=dict)
     needed: tuple[Needed, ...] = ()
+    after: Service | None = None
+    is_known: bool = True
+    """Whether the effect is known: it is not while the documents themselves have errors."""
+    neighbours: tuple[Neighbour, ...] = ()
+    """Who comes and where it goes, with what the change brings and takes marked, over all clusters."""
 
     @property
     def can_submit(self) -> bool:
@@ -74,15 +92,27 @@ class Preview:
         return tuple(path for path in self.files if path != self.target.path)
 
     @property
+    def groups(self) -> tuple[tuple[tuple[str, ...], Effect], ...]:
+        """The effects, clusters with the same one together; `example` is that of the first of them."""
+        found: dict[object, list[str]] = {}
+        for cluster, item in self.effects.items():
+            same = tuple(replace(change, example="") for change in item.changes)
+            found.setdefault((same, item.isolation, item.cut), []).append(cluster)
+        return tuple((tuple(clusters), self.effects[clusters[0]]) for clusters in found.values())
+
+    @property
     def summary(self) -> str:
         """One line: nothing changes, or what changes on which clusters."""
         if not self.files:
             return "nothing is changed yet"
-        if has_errors(self.problems):
+        if not self.is_known:
             return "the document has errors, so its effect is not known"
         if not self.effects:
             return "changes no connection on any cluster"
-        return "; ".join(f"{cluster}: {found.summary}" for cluster, found in self.effects.items())
+        where: dict[str, list[str]] = {}
+        for cluster, found in self.effects.items():
+            where.setdefault(found.summary, []).append(cluster)
+        return "; ".join(f"{text} on {', '.join(clusters)}" for text, clusters in where.items())
 
 
 def target(opened: Opened, key: str) -> Target:
@@ -103,43 +133,60 @@ def target(opened: Opened, key: str) -> Target:
 def with_edges(
     text: str, key: str, add: Iterable[Mapping[str, Any]] = (), remove: Iterable[int] = (), field_: str = "egress"
 ) -> str:
-    """The text with items added to and removed from a list of edges; the rest stays as its author wrote it."""
+    """The text with items added to and removed (by index, from 0) from a list of edges; the rest stays as written."""
     for index in sorted(set(remove), reverse=True):
         text = edit.remove_item(text, key, field_, index)
     for item in add:
-        text = edit.add_item(text, key, field_, item)
+        text = edit.add_item(text, key, field_, _with_dates(item))
     return text
+
+
+def _with_dates(item: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no dates: one that came as text is written without quotes, as people write it."""
+    found = dict(item)
+    if isinstance(found.get("expires"), str):
+        try:
+            found["expires"] = date.fromisoformat(found["expires"])
+        except ValueError:
+            return found  # the document's own check says what is wrong with it, at its line
+    return found
 
 
 def preview(
     opened: Opened, key: str, text: str, today: date, inputs_of: InputsOf | None = None, author: Person | None = None
 ) -> Preview:
-    """What would follow if the file of the service had that text."""
+    """What would follow if the file of the service had that text. Whatever is wrong with the text is
+    among the problems; it is never raised, so that nothing typed is lost."""
     found = target(opened, key)
     if text == found.text:
-        return Preview(found, {})
-    candidate = open_platform(opened.root, {found.path: text})
+        return Preview(found, {}, after=found.service)
     files = {found.path: text}
+    try:
+        candidate = open_platform(opened.root, files)
+    except Invalid as failure:
+        problem = error("egress/unreadable", failure.message, Place(found.path), failure.hint)
+        return Preview(found, files, (problem,), is_known=False)
     after = candidate.loaded.platform.services.get(key)
-    if after is not None:
+    problems = list(new_problems(opened.problems, candidate.problems))
+    strays = _strays(opened, candidate, found)
+    if after is not None and not strays:
         files |= _companions(opened, candidate, found.service, after, files)
         if len(files) > 1:
             candidate = open_platform(opened.root, files)
             after = candidate.loaded.platform.services.get(key)
-    problems = list(_new(candidate.problems, opened.problems))
+            problems = list(new_problems(opened.problems, candidate.problems))
+    problems += strays
     if after is None and not has_errors(problems):
         problems.append(_gone(found))
     if has_errors(problems) or after is None:
-        return Preview(found, files, ordered(problems))
-    effects, more = _effects(opened, candidate, found.service, after, today, inputs_of)
+        return Preview(found, files, ordered(problems), after=after, is_known=False)
+    effects, more, around = _effects(opened, candidate, found.service, after, today, inputs_of)
     problems += [problem for problem in more if problem.place.path in files or found.service.team in problem.teams]
     needed = _needed(opened, found.service, after, files, author)
-    return Preview(found, files, ordered(problems), effects, needed)
+    return Preview(found, files, ordered(problems), effects, needed, after, neighbours=around)
 
 
 def _gone(found: Target) -> Problem:
-    from pilothouse.problems import error
-
     return error(
         "egress/another-service",
         f"the text no longer declares {found.service.key}",
@@ -148,10 +195,37 @@ def _gone(found: Target) -> Problem:
     )
 
 
-def _new(after: Problems, before: Problems) -> Iterable[Problem]:
-    """The problems that were not there before, wherever their line has moved to."""
-    known = {(problem.code, problem.message, problem.place.path) for problem in before}
-    return (problem for problem in after if (problem.code, problem.message, problem.place.path) not in known)
+def _strays(opened: Opened, candidate: Opened, found: Target) -> list[Problem]:
+    """What the text changes besides the service: a proposal is agreed to for one service, and may carry nothing else.
+
+    Otherwise a second document in the same file would pass without those whom it concerns.
+    """
+    before, after = opened.loaded.platform, candidate.loaded.platform
+    cut_short = bool(after.unreadable - before.unreadable)  # an error of its own: what is missing was not taken away
+    strays = []
+    for item in fields(Platform):
+        was, now = getattr(before, item.name), getattr(after, item.name)
+        if not item.compare or was == now:
+            continue
+        if not isinstance(was, Mapping):
+            strays.append((f"the platform's {item.name}", Place(found.path)))
+            continue
+        for key in sorted({*was, *now}):
+            old, new = was.get(key), now.get(key)
+            if old == new or (item.name == "services" and key == found.service.key):
+                continue
+            if new is not None or not cut_short:
+                what = f"{item.name.removesuffix('s')} {key}"
+                strays.append((what, new.place if new else Place(found.path)))
+    return [
+        error(
+            "egress/another-document",
+            f"the text changes {what} as well, and this proposal is about {found.service.key} alone",
+            place,
+            "take that out, and change it in a proposal or a commit of its own",
+        )
+        for what, place in strays
+    ]
 
 
 def _companions(
@@ -164,20 +238,38 @@ def _companions(
         other = services.get(peer)
         if other is None or other.ingress is None or other.key == after.key:
             continue
-        was, now = _towards(before, other), _towards(after, other)
-        listed = [i for i, edge in enumerate(other.ingress) if edge.peer == ServicePeer(after.namespace, after.name)]
         source = opened.loaded.source(other.place.path)
-        if was == now or source is None or source.path.startswith("../"):
+        remove, add = _other_end(after, other.ingress, _towards(before, other), _towards(after, other))
+        if source is None or source.path.startswith("../") or not (remove or add):
             continue
         text = changed.get(source.path) or files.get(source.path) or source.text
-        if not now:
-            text = with_edges(text, other.key, remove=listed, field_="ingress")
-        elif not listed:
-            text = with_edges(text, other.key, [_ingress_item(after, edge) for edge in now], field_="ingress")
-        else:
-            continue
-        changed[source.path] = text
+        items = [_ingress_item(after, edge) for edge in add]
+        changed[source.path] = with_edges(text, other.key, items, remove, "ingress")
     return changed
+
+
+def _other_end(
+    service: Service, listed: Sequence[Edge], was: Sequence[Edge], now: Sequence[Edge]
+) -> tuple[list[int], list[Edge]]:
+    """Which items of the other end's list go (by index), and which edges it has to gain."""
+    ours = {i: edge for i, edge in enumerate(listed) if edge.peer == ServicePeer(service.namespace, service.name)}
+    if {_shape(edge) for edge in was} == {_shape(edge) for edge in now}:
+        return [], []
+    wanted = {_shape(edge) for edge in now}
+    gone = {_shape(edge) for edge in was} - wanted
+    remove = [i for i, edge in ours.items() if not now or _shape(edge) in gone]
+    left = [edge for i, edge in ours.items() if i not in remove]
+    return remove, [edge for edge in now if not any(_covers(item, edge) for item in left)]
+
+
+def _shape(edge: Edge) -> tuple[object, ...]:
+    """What the two ends of a connection have in common."""
+    return (frozenset(edge.ports), edge.clusters)
+
+
+def _covers(listed: Edge, edge: Edge) -> bool:
+    ports = not listed.ports or (bool(edge.ports) and set(edge.ports) <= set(listed.ports))
+    return ports and (not listed.clusters or (bool(edge.clusters) and edge.clusters <= listed.clusters))
 
 
 def _towards(service: Service, other: Service) -> tuple[Edge, ...]:
@@ -198,20 +290,43 @@ def _ingress_item(service: Service, edge: Edge) -> dict[str, Any]:
 
 def _effects(
     opened: Opened, candidate: Opened, before: Service, after: Service, today: date, inputs_of: InputsOf | None
-) -> tuple[dict[str, Effect], list[Problem]]:
+) -> tuple[dict[str, Effect], list[Problem], tuple[Neighbour, ...]]:
     effects: dict[str, Effect] = {}
     problems: list[Problem] = []
+    around: dict[str, neighbours.Ends] = {}
     platform = candidate.loaded.platform
     for name in platform.clusters:
         if not before.runs_on(name) and not after.runs_on(name):
             continue
         now = inputs_of(name) if inputs_of else inputs_for(opened, name, today)[0]
         then = replace(now, platform=platform, cluster=platform.clusters[name], content=candidate.loaded.content)
-        problems += _new(guardrails.check_guardrails(then), guardrails.check_guardrails(now))
-        found = effect.compare(now, then)
+        problems += new_problems(guardrails.check_guardrails(now), guardrails.check_guardrails(then))
+        found = effect.compare(now, then, after.key)
+        problems += found.problems
+        around[name] = (_declared(found.edges_before), _declared(found.edges_after))
         if found.changes or found.isolation or any(cut.is_new for cut in found.cut):
-            effects[name] = found
-    return effects, problems
+            effects[name] = replace(found, edges_before=(), edges_after=())
+    return effects, _said_once(problems), neighbours.compare(around)
+
+
+def _declared(edges: Iterable[ServiceEdge]) -> tuple[ServiceEdge, ...]:
+    return tuple(edge for edge in edges if not edge.is_implied)
+
+
+def _said_once(problems: Iterable[Problem]) -> list[Problem]:
+    """The same line of the same document, found on several clusters, is one problem that names them all."""
+    found: dict[object, list[Problem]] = {}
+    for problem in problems:
+        text = problem.message.replace(f"cluster {problem.cluster}", "cluster")
+        found.setdefault((problem.code, text, problem.place), []).append(problem)
+    said = []
+    for same in found.values():
+        first, names = same[0], ", ".join(dict.fromkeys(item.cluster for item in same if item.cluster))
+        if len(same) > 1:
+            text = first.message.replace(f"cluster {first.cluster}", f"clusters {names}")
+            first = replace(first, message=text, cluster=names)
+        said.append(first)
+    return said
 
 
 def _needed(
@@ -220,6 +335,8 @@ def _needed(
     """Who must agree, each role once with every reason; the author's own team is not asked by itself."""
     platform = opened.loaded.platform
     why: dict[str, list[str]] = {}
+    if before.team != after.team:
+        why[f"team:{after.team}"] = [f"{after.key} becomes a service of team {after.team}"]
     for approval in guardrails.review(before, after, opened.loaded.content, platform):
         kind = "second-person" if approval.by is By.SECOND_PERSON else "team"
         why.setdefault(f"{kind}:{approval.team}", []).append(approval.why)
@@ -247,50 +364,6 @@ def may_agree(person: Person, role: str, why: str, author: str, platform: Platfo
         approvers = platform.teams[team].approvers if team in platform.teams else ()
         return Decision(False, "nobody agrees to their own proposal", tuple(u for u in approvers if u != author))
     return may(person, Action.APPROVE, Change(team, author, why if kind == "second-person" else ""), platform)
-
-
-# ---------------------------------------------------------------- into Git
-
-
-def commit_message(title: str, reason: str, author: str, approved: Iterable[tuple[str, str]], number: int) -> str:
-    """The message of the commit: what, why, who proposed and who agreed in which role."""
-    lines = [title, "", reason.strip(), "", f"Proposal: {number}", f"Proposed-by: {author}"]
-    lines += [f"Approved-by: {user} ({role})" for role, user in approved]
-    return "\n".join(lines) + "\n"
-
-
-def blobs(repository: Repository, paths: Iterable[str]) -> dict[str, str]:
-    """What the files are in the repository now; a later commit is refused where they have changed."""
-    return {path: repository.blob(path) for path in paths}
-
-
-def commit(
-    repository: Repository,
-    files: Mapping[str, str],
-    seen: Mapping[str, str],
-    message: str,
-    author: Person,
-) -> str:
-    """Write the files as one commit and return it. `Conflict` when one of them changed since it was read."""
-    if not repository.is_repository():
-        raise Conflict(f"{repository.path} is no Git repository", "download the patch and hand it to the platform team")
-    email = author.email or f"{author.user}@localhost"
-    return repository.commit(dict(files), message, author.name or author.user, email, expected_blobs=seen)
-
-
-def patch(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """A unified diff that `git apply` takes, for a platform that the portal may not write."""
-    parts = []
-    for path in sorted({*before, *after}):
-        old, new = before.get(path, ""), after.get(path, "")
-        if old == new:
-            continue
-        names = (f"a/{path}" if old else "/dev/null", f"b/{path}" if new else "/dev/null")
-        lines = difflib.unified_diff(old.splitlines(keepends=True), new.splitlines(keepends=True), *names)
-        parts.append(
-            "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
-        )
-    return "".join(parts)
 
 
 def require_submittable(found: Preview, reason: str) -> None:

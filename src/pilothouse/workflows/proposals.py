@@ -6,17 +6,17 @@ which the author goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pilothouse.access.permissions import Person, person_of
 from pilothouse.files.git import Repository
 from pilothouse.platform.model import Platform
-from pilothouse.problems import Denied, Invalid, PilothouseError, has_errors
+from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, has_errors
 from pilothouse.store import Store, proposals
 from pilothouse.store.proposals import Draft, Proposal, Requirement, State
-from pilothouse.workflows import egress
+from pilothouse.workflows import commits, egress
 from pilothouse.workflows.egress import Preview
 from pilothouse.workflows.rendering import Opened
 
@@ -68,7 +68,6 @@ def save(
     egress.require_may(egress.may_propose(person, service, desk.platform))
     if earlier is not None and earlier.author != person.user:
         raise Denied("only its author changes a proposal", f"ask {earlier.author}, or propose a change of your own")
-    texts = {path: source.text for path in found.files if (source := desk.opened.loaded.source(path))}
     draft = Draft(
         kind=egress.KIND,
         subject=service.key,
@@ -81,9 +80,10 @@ def save(
         before=found.target.text,
         data={
             "files": dict(found.files),
-            "before": texts,
-            "blobs": egress.blobs(desk.repository, found.files) if desk.repository.is_repository() else {},
+            "before": dict(_texts(desk, found.files)),
+            "blobs": commits.blobs(desk.repository, found.files) if desk.repository.is_repository() else {},
             "summary": found.summary,
+            "teams": sorted(person.teams),
         },
     )
     if earlier is None:
@@ -97,6 +97,10 @@ def submit(desk: Desk, proposal: Proposal, version: int, person: Person) -> Prop
         raise Denied("only its author submits a proposal", f"ask {proposal.author}")
     found = look(desk, proposal, person)
     egress.require_submittable(found, proposal.draft.reason)
+    if dict(found.files) != dict(files_of(proposal)) or before_of(proposal) != _texts(desk, found.files):
+        # The platform moved on since it was written: what changes along, or what is replaced, is another text now.
+        proposal = save(desk, found, person, proposal.draft.title, proposal.draft.reason, proposal, version)
+        version = proposal.version
     required = [Requirement(item.role, item.why) for item in found.needed]
     submitted = proposals.submit(desk.store, proposal.id, version, required, person.user, desk.now)
     if submitted.state is State.APPROVED:
@@ -137,15 +141,13 @@ def decide(
 def commit(desk: Desk, proposal: Proposal, actor: str) -> Proposal:
     """Write an approved proposal into Git. A conflict makes it `failed`, with the reason; nothing is lost."""
     draft = proposal.draft
+    author = author_of(desk, proposal)
     try:
-        if draft.data.get("before") == {path: _text(desk, path) for path in files_of(proposal)}:
-            found = look(desk, proposal)
-            if has_errors(found.problems):
-                raise Invalid("the platform has changed, and the change no longer fits it", "edit it and submit again")
+        if before_of(proposal) == _texts(desk, files_of(proposal)):
+            _require_still_good(desk, proposal, author)
         approved = [(item.role, item.reviewer) for item in proposal.reviews if item.decision == "approved"]
-        message = egress.commit_message(draft.title, draft.reason, proposal.author, approved, proposal.id)
-        author = person_of(desk.platform, proposal.author)
-        sha = egress.commit(desk.repository, files_of(proposal), draft.data.get("blobs", {}), message, author)
+        text = commits.message(draft.title, draft.reason, proposal.author, approved, proposal.id)
+        sha = commits.commit(desk.repository, files_of(proposal), draft.data.get("blobs", {}), text, author)
     except PilothouseError as failure:
         reason = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
         desk.tell((proposal.author,), f"Not committed: {draft.title}", reason)
@@ -153,6 +155,25 @@ def commit(desk: Desk, proposal: Proposal, actor: str) -> Proposal:
     done = proposals.committed(desk.store, proposal.id, proposal.version, sha, actor, desk.now)
     desk.tell((proposal.author,), f"Committed: {draft.title}", f"It is commit {sha[:12]}.")
     return done
+
+
+def author_of(desk: Desk, proposal: Proposal) -> Person:
+    """The author with the teams that they had when they wrote it: their directory groups are not known here."""
+    found = person_of(desk.platform, proposal.author)
+    return replace(found, teams=found.teams | frozenset(proposal.draft.data.get("teams", ())))
+
+
+def _require_still_good(desk: Desk, proposal: Proposal, author: Person) -> None:
+    """Raise where the rest of the platform has changed so that this is no longer what was agreed to."""
+    found = look(desk, proposal, author)
+    if has_errors(found.problems):
+        raise Invalid("the platform has changed, and the change no longer fits it", "edit it and submit again")
+    if dict(found.files) != dict(files_of(proposal)):
+        raise Conflict("other documents would have to change along by now", "edit it and submit again")
+    agreed = {item.role for item in proposal.reviews if item.decision == "approved"}
+    missing = [item.role for item in found.needed if item.role not in agreed]
+    if missing:
+        raise Conflict(f"{', '.join(missing)} must agree as well by now", "submit it again, so that they are asked")
 
 
 def retry(desk: Desk, proposal: Proposal, version: int, person: Person) -> Proposal:
@@ -194,6 +215,6 @@ def roles_for(proposal: Proposal, person: Person, platform: Platform) -> tuple[s
     )
 
 
-def _text(desk: Desk, path: str) -> str:
-    source = desk.opened.loaded.source(path)
-    return source.text if source else ""
+def _texts(desk: Desk, paths: Iterable[str]) -> Mapping[str, str]:
+    """The files as the platform has them now; one that is not there is left out."""
+    return {path: source.text for path in paths if (source := desk.opened.loaded.source(path))}

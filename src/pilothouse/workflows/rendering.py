@@ -10,7 +10,7 @@ from pathlib import Path
 from pilothouse import bundle
 from pilothouse.artifacts.model import EMPTY, Artifacts
 from pilothouse.artifacts.objects import ObjectChange, ObjectKey, plan
-from pilothouse.artifacts.write import serialise
+from pilothouse.artifacts.write import serialise_all
 from pilothouse.files import platform as platform_files
 from pilothouse.files import snapshot as snapshot_files
 from pilothouse.files import tree
@@ -108,7 +108,7 @@ class ClusterResult:
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        return {document.path: serialise(document) for document in self.artifacts}
+        return serialise_all(self.artifacts)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pilothouse.alerts.rotation import OnCall, who
 from pilothouse.alerts.routing import matchers as matcher_text
 from pilothouse.alerts.routing.inhibition import inhibits
 from pilothouse.alerts.routing.model import InhibitRule, MatchOp, Routing, matchers_text
-from pilothouse.alerts.routing.ownership import endings, known_labels, unreachable
+from pilothouse.alerts.routing.ownership import Endings, known_labels, unreachable
 from pilothouse.alerts.routing.parse import parse
 from pilothouse.alerts.routing.walk import Delivery, Explanation, explain
 from pilothouse.inputs import Inputs
@@ -182,15 +182,12 @@ def declared_alerts(tree: Tree, rules: Iterable[Rule]) -> tuple[DeclaredAlert, .
     """Every alerting rule with its team, severity and receivers, by team and name."""
     if tree.routing is None:
         return ()
-    routing = tree.routing
-    ends: dict[tuple[tuple[str, str], ...], tuple[str, ...]] = {}
+    ends = Endings(tree.routing)
     found = []
     for rule in rules:
         labels = known_labels(rule)
-        key = tuple(sorted(labels.items()))
-        if key not in ends:
-            ends[key] = tuple(dict.fromkeys(ending.receiver for ending in endings(routing, labels)))
-        found.append(DeclaredAlert(rule, labels.get("team", ""), labels.get("severity", ""), ends[key]))
+        receivers = tuple(dict.fromkeys(ending.receiver for ending in ends.of(labels)))
+        found.append(DeclaredAlert(rule, labels.get("team", ""), labels.get("severity", ""), receivers))
     return tuple(sorted(found, key=lambda item: (item.team, item.rule.service, item.rule.alert, item.severity)))
 
 

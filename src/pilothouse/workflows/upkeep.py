@@ -6,11 +6,13 @@ result, never its end.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from pilothouse.access.ledger import Head
 from pilothouse.artifacts.objects import is_owned
 from pilothouse.files import tree
 from pilothouse.files.git import Repository
@@ -134,8 +136,10 @@ class Upkeep:
         return Outcome(JobState.OK, f"ended {ended} access requests, {old} proposals, {gone} sessions")
 
     def verify(self) -> Outcome:
-        """Walk the ledger's chain from its first entry."""
-        problems, head = ledger.verify(self.store)
+        """Walk the ledger's chain from its first entry, up to the head that the signer keeps beside its keys."""
+        kept = self.data / "signer" / "head"
+        exported = [Head.parse(kept.read_text(encoding="ascii"))] if os.access(kept, os.R_OK) else []
+        problems, head = ledger.verify(self.store, exported)
         self._find("ledger", "", problems)
         if problems:
             return Outcome(JobState.FAILED, f"the ledger is broken: {problems[0].message}")

@@ -36,6 +36,21 @@ def endings(routing: Routing, known: Mapping[str, str]) -> tuple[Ending, ...]:
     return tuple(found)
 
 
+class Endings:
+    """`endings` for many alerts of one tree: those that agree in the labels that the tree asks for end alike."""
+
+    def __init__(self, routing: Routing) -> None:
+        self._routing = routing
+        self._names = sorted({matcher.name for route in routing.route.walk() for matcher in route.matchers})
+        self._known: dict[tuple[str | None, ...], tuple[Ending, ...]] = {}
+
+    def of(self, known: Mapping[str, str]) -> tuple[Ending, ...]:
+        key = tuple(known.get(name) for name in self._names)
+        if key not in self._known:
+            self._known[key] = endings(self._routing, known)
+        return self._known[key]
+
+
 def _collect(route: Route, settings: Settings, known: Mapping[str, str], found: list[Ending]) -> bool | None:
     """Collects below a route that may match. True: it surely takes the alert; None: perhaps; False: never."""
     verdict = _verdict(route.matchers, known)
@@ -71,6 +86,7 @@ def prove(routing: Routing, rules: Iterable[Rule], owners: Mapping[str, str], cl
     `owners` is the team of each receiver; a receiver that is not in it belongs to nobody.
     """
     problems: list[Problem] = list(unreachable(routing, cluster))
+    ends = Endings(routing)
     for rule in rules:
         if not rule.alert:
             continue
@@ -87,7 +103,7 @@ def prove(routing: Routing, rules: Iterable[Rule], owners: Mapping[str, str], cl
             )
             continue
         strangers = sorted(
-            {ending.receiver for ending in endings(routing, known_labels(rule)) if owners.get(ending.receiver) != team}
+            {ending.receiver for ending in ends.of(known_labels(rule)) if owners.get(ending.receiver) != team}
         )
         if strangers:
             problems.append(
