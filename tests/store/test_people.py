@@ -140,6 +140,14 @@ def test_the_token_is_nowhere_in_the_database(store: Store, alice: users.User) -
     assert sessions.find(store, session.id, NOW) is None
 
 
+def test_the_command_lines_session_lasts_the_day_without_a_call(store: Store, alice: users.User) -> None:
+    token, _ = sessions.start(store, alice, NOW, kind="token")
+    for hours in (1, 5, 15):
+        assert [item.kind for item in sessions.living(store, "alice", NOW + timedelta(hours=hours))] == ["token"]
+    assert sessions.find(store, token, NOW + timedelta(hours=15)) is not None
+    assert sessions.find(store, token, NOW + timedelta(hours=16)) is None
+
+
 def test_sessions_end_by_idleness_and_by_age(store: Store, alice: users.User) -> None:
     token, _ = sessions.start(store, alice, NOW)
     assert sessions.find(store, token, NOW + sessions.IDLE - timedelta(seconds=1))

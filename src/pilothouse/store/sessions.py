@@ -1,7 +1,9 @@
 """Sessions as rows: a random token in the cookie, its SHA-256 in the database, revocable at once.
 
-A session ends when it was idle for `idle`, when it is older than `longest`, or when it is revoked. Whoever
-reads the database cannot use what they find: the token itself is nowhere stored.
+A session ends when it is older than `longest` or when it is revoked; a browser's also when it was idle for
+`idle`. The command line's lasts the working day, so that a 16 h login is one: its token lies in a file of mode 0600,
+not in a browser that somebody left open. Whoever reads the database cannot use what they find: the token
+itself is nowhere stored.
 """
 
 from __future__ import annotations
@@ -99,7 +101,9 @@ def find(store: Store, token: str, now: datetime, idle: timedelta = IDLE) -> Ses
         return None
     with store.read() as connection:
         row = connection.execute(select(sessions).where(sessions.c.id_hash == hashed(token))).mappings().first()
-    if row is None or row["revoked_at"] is not None or now >= row["expires_at"] or now >= row["seen_at"] + idle:
+    if row is None or row["revoked_at"] is not None or now >= row["expires_at"]:
+        return None
+    if row["kind"] == "web" and now >= row["seen_at"] + idle:
         return None
     if now - row["seen_at"] >= TOUCH:
         with store.write() as connection:
@@ -154,7 +158,7 @@ def living(store: Store, user: str, now: datetime, idle: timedelta = IDLE) -> tu
                 sessions.c.user == user,
                 sessions.c.revoked_at.is_(None),
                 sessions.c.expires_at > now,
-                sessions.c.seen_at > now - idle,
+                or_(sessions.c.kind != "web", sessions.c.seen_at > now - idle),
             )
             .order_by(sessions.c.created_at.desc())
         ).mappings()
