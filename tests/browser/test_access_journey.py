@@ -99,12 +99,12 @@ def test_elevation_needs_somebody_else(people: People, laptop: Laptop) -> None:
     asking.get_by_role("button", name="Ask").click()
     expect(asking.get_by_label("Reason")).to_be_focused()  # the browser itself says that it is needed
     asking.get_by_label("Reason").fill(REASON)
-    asking.get_by_label("How long").fill("two hours")
+    asking.get_by_role("textbox", name="How long").fill("two hours")
     asking.get_by_role("button", name="Ask").click()
     expect(asking.get_by_text("write it as 8h, 45m or 1h30m")).to_be_visible()
     expect(asking.get_by_label("Reason")).to_have_value(REASON)
     expect(asking.get_by_label("Cluster")).to_have_value("prod")
-    asking.get_by_label("How long").fill("45m")
+    asking.get_by_role("textbox", name="How long").fill("45m")
     asking.get_by_role("button", name="Ask").click()
     asking.wait_for_url("**/access/requests/*")
     request = urlsplit(asking.url).path.rpartition("/")[2]

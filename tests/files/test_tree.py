@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pilothouse.files import tree
-from pilothouse.files.tree import MARKER, TreeDiff, diff_tree, read_tree, write_tree
+from pilothouse.files.tree import MARKER, TreeDiff, diff_tree, read_tree, write_tree, write_trees
 from pilothouse.problems import Invalid, Unavailable
 
 OLD = {"a.yaml": b"old\n", "same/b.yaml": b"same\n", "gone/c.yaml": b"gone\n"}
@@ -178,7 +178,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("failure", "raised", "says"), FAILURES)
-@pytest.mark.parametrize("step", ["_write", "_sync_folder", "_swap"])
+@pytest.mark.parametrize("step", ["_write", "_sync", "_swap"])
 def test_whatever_fails_the_old_tree_is_whole(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -200,11 +200,48 @@ def test_whatever_fails_the_old_tree_is_whole(
 def test_a_disk_that_fills_up_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "build"
     write_tree(out, OLD)
+    monkeypatch.setattr(tree, "_sync_file_system", lambda _: False)
     monkeypatch.setattr(os, "fsync", _raiser(OSError(errno.ENOSPC, "No space left on device"), after=1))
     with pytest.raises(Unavailable, match="untouched") as refused:
         write_tree(out, NEW)
     assert "free some space" in refused.value.hint
     assert read_tree(out) == OLD
+
+
+def _library(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A C library whose syncfs fails with that number."""
+
+    class Library:
+        @staticmethod
+        def syncfs(_: int) -> int:
+            return -1
+
+    monkeypatch.setattr(tree.ctypes, "CDLL", lambda *_, **__: Library)
+    monkeypatch.setattr(tree.ctypes, "get_errno", lambda: code)
+
+
+def test_a_write_that_fails_only_when_it_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "build"
+    write_tree(out, OLD)
+    _library(monkeypatch, errno.EIO)
+    with pytest.raises(Unavailable, match="Input/output error"):
+        write_tree(out, NEW)
+    assert read_tree(out) == OLD
+    assert neighbours(out) == ["build"]
+
+
+@pytest.mark.parametrize("without", ["call", "support"])
+def test_without_a_call_for_all_of_it_each_file_is_brought_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str
+) -> None:
+    if without == "call":
+        monkeypatch.setattr(tree.ctypes, "CDLL", _raiser(OSError("no C library")))
+    else:
+        _library(monkeypatch, errno.ENOSYS)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    write_tree(tmp_path / "build", NEW)
+    assert {path.stat().st_ino for path in (tmp_path / "build").rglob("*")} <= set(synced)
 
 
 def test_a_first_render_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +280,52 @@ def test_the_second_rename_failing_undoes_the_first(tmp_path: Path, monkeypatch:
         write_tree(out, NEW)
     assert read_tree(out) == OLD
     assert neighbours(out) == ["build"]
+
+
+@pytest.mark.parametrize("step", range(8))
+@pytest.mark.parametrize("exchange", [True, False])
+def test_several_trees_change_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool, step: int
+) -> None:
+    """Cancelled after each step of putting them in place: before it, between two renames, after it."""
+    build = tmp_path / "deep" / "build"
+    write_trees({build / "changed": OLD, build / "same": OLD, build / "last": OLD})
+    before = everything(build)
+    if not exchange:
+        monkeypatch.setattr(tree, "_exchange", lambda *_: False)
+    left = [step]
+
+    def cancelled_after(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any) -> Any:
+            result = call(*args)
+            left[0] -= 1
+            if left[0] == -1:
+                raise KeyboardInterrupt
+            return result
+
+        return called
+
+    monkeypatch.setattr(Path, "rename", cancelled_after(Path.rename))
+    monkeypatch.setattr(tree, "_exchange", cancelled_after(tree._exchange))
+    monkeypatch.setattr(tree, "_sync_path", cancelled_after(tree._sync_path))
+    new = {build / "changed": NEW, build / "fresh": NEW, build / "same": OLD, build / "last": NEW}
+    try:
+        write_trees(new)
+    except KeyboardInterrupt:
+        assert everything(build) == before
+        assert sorted(path.name for path in build.iterdir()) == ["changed", "last", "same"]
+    else:
+        assert step >= 6, "an exchange or a rename each, and their folder brought to the disk"
+        assert {out: read_tree(out) for out in new} == new
+
+
+def test_the_second_tree_that_does_not_fit_keeps_the_first_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "_sync", _raiser(OSError(errno.ENOSPC, "No space left on device"), after=1))
+    with pytest.raises(Unavailable, match=r"no space is left to write .*/deep/build/two"):
+        write_trees({tmp_path / "deep/build/one": NEW, tmp_path / "deep/build/two": NEW})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("code", "falls_back"), [(errno.ENOSYS, True), (errno.EINVAL, True), (errno.EBUSY, False)])

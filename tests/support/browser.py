@@ -106,3 +106,29 @@ def log_in(page: Page, user: str, password: str) -> None:
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("/")
+
+
+def press_until(page: Page, key: str, selector: str, most: int = 120) -> None:
+    """Presses the key until what is focused matches the selector; fails where focus cannot be seen on the way."""
+    for _ in range(most):
+        page.keyboard.press(key)
+        state = page.evaluate(_FOCUS, selector)
+        assert state["seen"], f"focus cannot be seen at {state['what']} of {page.url}"
+        if state["there"]:
+            return
+    raise AssertionError(f"{most} times {key} never came to {selector} of {page.url}")
+
+
+# Focus is seen by an outline, or by the stroke that a shape within has instead.
+_FOCUS = """(selector) => {
+  const element = document.activeElement;
+  if (element === document.body) return {what: "the page", there: false, seen: true};
+  const style = getComputedStyle(element);
+  const shapes = [...element.querySelectorAll("rect")].map((shape) => getComputedStyle(shape));
+  return {
+    what: element.outerHTML.slice(0, 120),
+    there: element.matches(selector),
+    seen: (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2)
+      || shapes.some((shape) => shape.stroke !== "none" && parseFloat(shape.strokeWidth) >= 2),
+  };
+}"""

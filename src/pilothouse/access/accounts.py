@@ -29,22 +29,22 @@ def documents(platform: Platform, cluster: Cluster) -> Iterator[Document]:
     by_namespace: dict[str, dict[str, list[Service]]] = {}
     for service in with_secrets(platform, cluster):
         by_namespace.setdefault(service.namespace, {}).setdefault(service.service_account, []).append(service)
+    talking = _talking_to_api(platform, cluster)
     for namespace, accounts in sorted(by_namespace.items()):
         manifests = tuple(
-            account(name, namespace, services, cluster, _talks_to_api(platform, cluster, namespace, name))
+            account(name, namespace, services, cluster, (namespace, name) in talking)
             for name, services in sorted(accounts.items())
         )
         yield Document(f"accounts/{namespace}.yaml", manifests, Format.MANIFESTS)
 
 
-def _talks_to_api(platform: Platform, cluster: Cluster, namespace: str, name: str) -> bool:
-    """Whether any service that runs under the account declares egress to the API server."""
-    return any(
-        isinstance(edge.peer, ApiServerPeer) and edge.holds_on(cluster.name)
+def _talking_to_api(platform: Platform, cluster: Cluster) -> set[tuple[str, str]]:
+    """(namespace, account) of those under which some service runs that declares egress to the API server."""
+    return {
+        (service.namespace, service.service_account)
         for service in platform.services_on(cluster.name)
-        if (service.namespace, service.service_account) == (namespace, name)
-        for edge in service.egress
-    )
+        if any(isinstance(edge.peer, ApiServerPeer) and edge.holds_on(cluster.name) for edge in service.egress)
+    }
 
 
 def account(name: str, namespace: str, services: list[Service], cluster: Cluster, needs_token: bool) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from pilothouse import links
+from pilothouse.alerts import runbooks
 from pilothouse.alerts.routing import matchers as matcher_text
 from pilothouse.alerts.routing.model import InhibitRule, MatchOp, TimeInterval
 from pilothouse.alerts.routing.parse_intervals import BadInterval, parse_interval
@@ -20,8 +22,10 @@ from pilothouse.promql.parse import check
 from pilothouse.source import Node, load, validate
 
 OWNED = "$owned"
-"""In an expression of a rule of `owner: namespace`: replaced by a matcher on the namespaces of one team."""
+"""In an expression of a rule that is not the platform's: replaced by a matcher on what one team owns."""
 _OWNED_SAMPLE = 'namespace=~"a|b"'
+SERVICE_RUNBOOKS = ("replicas-below", "sql-latency-above", "declared-expression")
+"""What the alerts of services lead to where the team names no runbook of its own."""
 
 
 # ---------------------------------------------------------------- values
@@ -29,7 +33,11 @@ _OWNED_SAMPLE = 'namespace=~"a|b"'
 
 @dataclass(frozen=True, slots=True)
 class StandardRule:
-    """A rule of the bundle. `per_namespace`: alerted to the team that owns the namespace, else to the platform team."""
+    """A rule of the bundle.
+
+    `per_namespace`: alerted to the team that owns the namespace, else to the platform team. `per_service`: to
+    the team of the declared service that the series are about.
+    """
 
     group: str
     alert: str
@@ -41,6 +49,7 @@ class StandardRule:
     for_seconds: int = 0
     keep_firing_seconds: int = 0
     per_namespace: bool = False
+    per_service: bool = False
     side: str = ""
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
@@ -57,7 +66,10 @@ class Timers:
 
 @dataclass(frozen=True, slots=True)
 class Watchdog:
-    """The alert that always fires and the address that must keep hearing from it; `{cluster}` stands for the name."""
+    """The alert that always fires and the address that must keep hearing from it.
+
+    In `webhook`, `{cluster}` stands for the cluster's name and `{leaf}` for the leaf's number, or `global`.
+    """
 
     alert: str
     webhook: str
@@ -67,10 +79,9 @@ class Watchdog:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """`alerts/routing.yaml`. `settings` is Alertmanager's `global:` as it is written out."""
+    """`alerts/routing.yaml` and `alerts/links.yaml`. `settings` is Alertmanager's `global:` as it is written out."""
 
-    portal_url: str
-    runbook_url: str
+    links: links.Links
     settings: Mapping[str, Any]
     group_by: tuple[str, ...]
     timers: Mapping[AlertSeverity, Timers]
@@ -82,7 +93,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class AlertsContent:
-    """Everything of the folder. `defaults` is None when `routing.yaml` is missing or wrong."""
+    """Everything of the folder. `defaults` is None when `routing.yaml` or `links.yaml` is missing or wrong."""
 
     rules: tuple[StandardRule, ...] = ()
     defaults: Defaults | None = None
@@ -122,7 +133,7 @@ class _Rule(_Strict):
 
 class _RuleFile(_Strict):
     group: str = Field(pattern=r"^[a-z0-9-]+$")
-    owner: Literal["platform", "namespace"]
+    owner: Literal["platform", "namespace", "service"]
     rules: list[_Rule]
 
 
@@ -156,8 +167,6 @@ class _Watchdog(_Strict):
 
 
 class _Routing(_Strict):
-    portal_url: str = Field(alias="portalUrl", pattern=r"^https?://")
-    runbook_url: str = Field(alias="runbookUrl", pattern=r"^https?://")
     global_: _Global = Field(default_factory=lambda: _Global.model_validate({}), alias="global")
     group_by: list[str] = Field(alias="groupBy", min_length=1)
     severities: _Severities
@@ -195,7 +204,13 @@ def read(content: Content) -> AlertsContent:
         for node in nodes:
             rules.extend(_rules(node, problems))
     _unique(rules, problems)
-    defaults = _defaults(content, problems)
+    found_links, faults = links.read(content)
+    problems.extend(faults)
+    if found_links is not None:
+        named = [(rule.alert, rule.runbook, rule.place) for rule in rules]
+        named += [("an alert of a service", name, Place(runbooks.PATH)) for name in SERVICE_RUNBOOKS]
+        problems.extend(runbooks.check(content, found_links, named))
+    defaults = _defaults(content, found_links, problems)
     return AlertsContent(
         tuple(rules),
         defaults,
@@ -230,17 +245,17 @@ def _rules(node: Node, problems: list[Problem]) -> list[StandardRule]:
     if parsed is None:
         return []
     rules = []
-    per_namespace = parsed.owner == "namespace"
+    scoped = parsed.owner != "platform"
     for index, item in enumerate(parsed.rules):
         place = node.at("rules", index, "expr")
-        if per_namespace != (OWNED in item.expr):
+        if scoped != (OWNED in item.expr):
             problems.append(
                 error(
                     "alerts/unscoped-rule",
                     f"{item.alert} has `owner: {parsed.owner}`,"
-                    f" but its expression {'lacks' if per_namespace else 'uses'} `{OWNED}`",
+                    f" but its expression {'lacks' if scoped else 'uses'} `{OWNED}`",
                     place,
-                    f"put `{OWNED}` among the matchers of every selector with `owner: namespace`, and nowhere else",
+                    f"put `{OWNED}` among the matchers of every selector, unless it is `owner: platform`",
                 )
             )
             continue
@@ -259,7 +274,8 @@ def _rules(node: Node, problems: list[Problem]) -> list[StandardRule]:
                 runbook=item.runbook,
                 for_seconds=int(item.for_),
                 keep_firing_seconds=int(item.keep_firing),
-                per_namespace=per_namespace,
+                per_namespace=parsed.owner == "namespace",
+                per_service=parsed.owner == "service",
                 side=item.side or "",
                 place=node.at("rules", index),
             )
@@ -283,7 +299,7 @@ def _unique(rules: list[StandardRule], problems: list[Problem]) -> None:
         first.setdefault(rule.alert, rule)
 
 
-def _defaults(content: Content, problems: list[Problem]) -> Defaults | None:
+def _defaults(content: Content, found_links: links.Links | None, problems: list[Problem]) -> Defaults | None:
     node = _document(content, "alerts/routing.yaml", problems)
     if node is None:
         return None
@@ -319,10 +335,11 @@ def _defaults(content: Content, problems: list[Problem]) -> Defaults | None:
         timers[severity] = Timers(
             item_timers.group_wait, item_timers.group_interval, item_timers.repeat_interval, active
         )
+    if found_links is None:
+        return None
     dog = parsed.watchdog
     return Defaults(
-        portal_url=parsed.portal_url.rstrip("/"),
-        runbook_url=parsed.runbook_url,
+        links=found_links,
         settings={name: value for name, value in parsed.global_.model_dump().items() if value},
         group_by=tuple(parsed.group_by),
         timers=timers,

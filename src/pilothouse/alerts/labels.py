@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from pilothouse.alerts.content import Defaults
+from pilothouse.alerts.totals import needs_all_leaves
 from pilothouse.platform.model import AlertSeverity, Cluster
 
 IDENTITY = ("team", "severity", "cluster", "namespace", "service")
+NEEDS, ALL_LEAVES = "needs", "all-leaves"
+"""The label of an alert that a missing leaf alone could make fire; an inhibition holds it back meanwhile."""
 
 
 def lowered(severity: AlertSeverity, cluster: Cluster) -> AlertSeverity:
@@ -24,6 +27,11 @@ def identity(
     return {name: value for name, value in zip(IDENTITY, values, strict=True) if value}
 
 
+def needs(expr: str) -> dict[str, str]:
+    """`needs="all-leaves"` where it applies. `expr` is PromQL that was checked."""
+    return {NEEDS: ALL_LEAVES} if needs_all_leaves(expr) else {}
+
+
 def explain_url(portal_url: str, alert: str, labels: Mapping[str, str]) -> str:
     """The routing page with this alert's labels filled in."""
     text = " ".join(f"{name}={value}" for name, value in {"alertname": alert, **labels}.items())
@@ -34,10 +42,10 @@ def words(
     defaults: Defaults, alert: str, labels: Mapping[str, str], summary: str, description: str, runbook: str
 ) -> dict[str, str]:
     """`runbook` is a full address, or the name of one of the bundle's runbooks."""
-    url = runbook if "://" in runbook else f"{defaults.runbook_url}#{runbook}"
+    url = runbook if "://" in runbook else defaults.links.runbook(runbook)
     return {
         "summary": summary,
         "description": description,
         "runbook_url": url,
-        "explain_url": explain_url(defaults.portal_url, alert, labels),
+        "explain_url": explain_url(defaults.links.portal, alert, labels),
     }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from pilothouse.alerts.content import Defaults, template_fault
-from pilothouse.alerts.labels import identity, words
+from pilothouse.alerts.labels import identity, needs, words
 from pilothouse.inventory.model import Snapshot
 from pilothouse.labels import LabelSelector
 from pilothouse.platform.model import Alert, Cluster, Expression, ReplicasBelow, Service, SqlLatencyAbove
@@ -152,7 +152,8 @@ class _Maker:
     ) -> Rule:
         """`more` are labels that tell two alerts of one kind apart."""
         service = self.service
-        labels = identity(service.team, alert.severity, self.cluster, service.namespace, service.name) | dict(more)
+        labels = identity(service.team, alert.severity, self.cluster, service.namespace, service.name)
+        labels |= {**more, **needs(expr)}
         return Rule(
             group=f"service-{service.namespace}-{service.name}",
             expr=expr,

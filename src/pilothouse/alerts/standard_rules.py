@@ -1,8 +1,9 @@
 """The bundle's own rules, made for one cluster.
 
 A rule about what runs in a namespace is made once per team, with the namespaces that
-the team owns, and once for the platform team with all the others. So every such alert names its owner before
-it leaves Prometheus, and no namespace is left out.
+the team owns, and once for the platform team with all the others. A rule about declared services is made once
+per team that has some with metrics. So every such alert names its owner before it leaves Prometheus, and no
+namespace is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from pilothouse.alerts.content import OWNED, Defaults, StandardRule
-from pilothouse.alerts.labels import identity, words
+from pilothouse.alerts.labels import identity, needs, words
 from pilothouse.platform.model import Cluster, Platform
 from pilothouse.promql.model import Rule
 from pilothouse.promql.tree import quote
@@ -39,11 +40,14 @@ def derive(
         if team != platform_team:
             owned.setdefault(team, []).append(namespace)
     foreign = sorted(namespace for spaces in owned.values() for namespace in spaces)
+    scraped = sorted({item.team for item in platform.services_on(cluster.name) if item.metrics is not None})
     made: list[Rule] = []
     per_team: list[StandardRule] = []
     for rule in rules:
         if rule.per_namespace:
             per_team.append(rule)
+        elif rule.per_service:
+            made += [_scoped(rule, f"team={quote(team)}", team, cluster, defaults) for team in scraped]
         else:
             made.append(_rule(rule, rule.group, rule.expr, platform_team, cluster, defaults))
     for team, namespaces in sorted(owned.items()):
@@ -64,7 +68,7 @@ def _scoped(rule: StandardRule, matcher: str, team: str, cluster: Cluster, defau
 
 
 def _rule(rule: StandardRule, group: str, expr: str, team: str, cluster: Cluster, defaults: Defaults) -> Rule:
-    labels = identity(team, rule.severity, cluster)
+    labels = identity(team, rule.severity, cluster) | needs(expr)
     return Rule(
         group=group,
         expr=expr,

@@ -104,12 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as failure:
         failure.show()
         code = 2
-    except click.Abort:
-        click.echo("pilothouse: cancelled", err=True)
-        code = 130
-    except KeyboardInterrupt:
-        click.echo("pilothouse: cancelled; nothing was left half done", err=True)
-        code = 130
+    except (click.Abort, KeyboardInterrupt):
+        code = _cancelled()
     except BrokenPipeError:
         # The reader of our output went away (`| head`); point stdout elsewhere so that the exit is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,8 +119,23 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             code = _say(missing)
     except Exception as failure:  # the last line of defence: a bare traceback helps nobody who is not debugging
-        code = _surprise(failure)
+        code = _cancelled() if _interrupted(failure) else _surprise(failure)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _cancelled() -> int:
+    click.echo("pilothouse: cancelled; nothing was left half done", err=True)
+    return 130
+
+
+def _interrupted(failure: BaseException) -> bool:
+    """Whether Ctrl-C lies under it: some libraries wrap the interrupt in an error of their own, or only name it."""
+    under: BaseException | None = failure
+    while under is not None:
+        if isinstance(under, KeyboardInterrupt) or "KeyboardInterrupt" in str(under):
+            return True
+        under = under.__cause__ or under.__context__
+    return False
 
 
 def _say(failure: Exception) -> int:

@@ -312,7 +312,9 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Any:
             configuration = kubernetes.client.Configuration()
             kubernetes.config.load_incluster_config(client_configuration=configuration)
             return kubernetes.client.ApiClient(configuration)
-        return kubernetes.config.new_client_from_config(config_file=kubeconfig, context=context, persist_config=False)
+        # The package reads KUBECONFIG once, when it is imported; what holds is what the variable says now.
+        file = kubeconfig or os.environ.get("KUBECONFIG") or None
+        return kubernetes.config.new_client_from_config(config_file=file, context=context, persist_config=False)
     except (kubernetes.config.ConfigException, yaml.YAMLError, OSError) as failure:
         raise _unusable(kubeconfig, str(failure)) from failure
     except (AttributeError, KeyError, TypeError, ValueError) as failure:

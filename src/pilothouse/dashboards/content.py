@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from pilothouse import links
 from pilothouse.dashboards.model import Defaults, Definition, Panel, Row, Target
 from pilothouse.dashboards.placeholders import KNOWN, unknown
 from pilothouse.inputs import Content
@@ -16,12 +18,6 @@ from pilothouse.source import Node, load, validate
 AREA = "dashboards"
 DEFAULTS = "dashboards/defaults.yaml"
 Condition = Literal["metrics", "sql", "edge"]
-
-
-def _is_web(text: str) -> str:
-    if not text.startswith(("https://", "http://")):
-        raise ValueError("must start with https:// or http:// | write the portal's address")
-    return text.rstrip("/")
 
 
 class _Document(BaseModel):
@@ -74,7 +70,6 @@ class _Definition(_Document):
 
 
 class _Defaults(_Document):
-    portal_url: Annotated[str, AfterValidator(_is_web)]
     refresh: str = "1m"
     since: str = Field("now-6h", alias="from")
     timezone: str = "browser"
@@ -112,11 +107,17 @@ def read(content: Content) -> tuple[Defaults, tuple[Definition, ...], Problems]:
                 continue
             problems += _placeholders(parsed, node)
             definitions[key] = _definition(parsed, node, path)
+    if definitions:
+        found_links, faults = links.read(content)
+        problems += faults
+        defaults = replace(defaults, portal_url=found_links.portal) if found_links else defaults
     return defaults, tuple(definitions[key] for key in sorted(definitions)), tuple(problems)
 
 
 def _defaults(parsed: _Defaults) -> Defaults:
-    return Defaults(parsed.portal_url, parsed.refresh, parsed.since, parsed.timezone, tuple(parsed.tags))
+    return Defaults(
+        refresh=parsed.refresh, since=parsed.since, timezone=parsed.timezone, tags=tuple(parsed.tags)
+    )
 
 
 def _placeholders(parsed: _Definition, node: Node) -> list[Problem]:

@@ -55,6 +55,8 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
+    """`dashboards/defaults.yaml`, and the portal's address from `alerts/links.yaml`."""
+
     portal_url: str = "https://pilothouse.example"
     refresh: str = "1m"
     since: str = "now-6h"

@@ -7,17 +7,16 @@ templates, kustomizations, values) is counted and named, and never stops the res
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pilothouse.files.garbage import collector_paused
 from pilothouse.files.reading import walk
 from pilothouse.inventory.model import Snapshot
 from pilothouse.inventory.parse import NEWER_API, Locate, at, parse
@@ -79,7 +78,7 @@ def read(path: Path) -> tuple[Snapshot, Problems]:
         objects = _file(path, path.as_posix(), problems, aside, alone=True)
     else:
         raise Invalid(f"no snapshot at {path}", f"take one: {KUBECTL}")
-    with _collector_paused():
+    with collector_paused():
         snapshot, found = parse(objects, source=path.as_posix())
     found = ordered((*problems, *found, *_named(aside, path)))
     newer = [problem for problem in found if problem.code == NEWER_API]
@@ -89,18 +88,6 @@ def read(path: Path) -> tuple[Snapshot, Problems]:
     if snapshot == Snapshot(source=snapshot.source):
         found = (*found, _empty(path))
     return snapshot, found
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Reading makes millions of objects and no cycles: looking for cycles meanwhile takes half of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _empty(path: Path) -> Problem:

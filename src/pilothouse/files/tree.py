@@ -15,8 +15,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -117,26 +117,69 @@ def write_tree(out: Path, files: Mapping[str, bytes]) -> TreeDiff:
     Raises `Invalid` where `out` is a file or a folder of something else, and `Unavailable` when the
     disk is full or may not be written; the old tree is whole then.
     """
+    return write_trees({out: files})[out]
+
+
+def write_trees(trees: Mapping[Path, Mapping[str, bytes]]) -> dict[Path, TreeDiff]:
+    """`write_tree` for several folders: all of them are built before the first takes its place.
+
+    Whatever fails or is cancelled, every old tree is back where it was.
+    """
+    changes: dict[Path, TreeDiff] = {}
+    made: list[Path] = []
+    built: list[tuple[Path, Path]] = []
+    try:
+        for given, files in trees.items():
+            out = _required(given, files)
+            changes[given] = change = diff_tree(out, files)
+            if change.is_empty and (out / MARKER).is_file():
+                continue
+            with _explained(out, "written"):
+                made += _make(out.parent)
+                _remove_stale(out)
+                aside = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
+                built.append((aside, out))
+                _build(aside, out, files, {*change.added, *change.changed})
+        inodes = {aside: aside.stat().st_ino for aside, _ in built}
+        try:
+            for aside, out in built:
+                with _explained(out, "written"):
+                    _swap(aside, out)
+        except BaseException:
+            for aside, out in reversed(built):
+                _swap_back(aside, out, inodes[aside])
+            raise
+    except BaseException:
+        _remove_asides(built)
+        for folder in reversed(made):
+            with suppress(OSError):  # somebody else has put something into it meanwhile
+                folder.rmdir()
+        raise
+    _remove_asides(built)  # they hold the old trees now
+    return changes
+
+
+def _remove_asides(built: Iterable[tuple[Path, Path]]) -> None:
+    for aside, _ in built:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _required(given: Path, files: Mapping[str, bytes]) -> Path:
+    """Where the tree really goes; `Invalid` where it may not."""
     for path in files:
         _require_plain(path)
-    out = Path(os.path.abspath(out))  # noqa: PTH100  resolve() would follow a link that `out` itself is
+    out = Path(os.path.abspath(given))  # noqa: PTH100  resolve() would follow a link that `out` itself is
     if out.is_symlink():
         out = out.resolve()
     _require_ours(out)
-    change = diff_tree(out, files)
-    if change.is_empty and (out / MARKER).is_file():
-        return change
-    with _explained(out, "written"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(out)
-        aside = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
-        try:
-            _build(aside, out, files, {*change.added, *change.changed})
-            _swap(aside, out)
-        finally:
-            # Holds the unfinished tree after a failure, the old one after a success.
-            shutil.rmtree(aside, ignore_errors=True)
-    return change
+    return out
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make the folder and those above it; returns the ones that were not there, the highest first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
 
 
 def _require_plain(path: str) -> None:
@@ -175,17 +218,18 @@ def _build(aside: Path, out: Path, files: Mapping[str, bytes], fresh: set[str]) 
     """Write the new tree. Files that stay the same are linked, which saves most of the writing."""
     mode = out.stat().st_mode & 0o7777 if out.exists() else 0o777 & ~_umask()
     folders = {aside}
+    written = [aside / MARKER]
     for path, content in sorted(files.items()):
         target = aside / path
         if target.parent not in folders:
             target.parent.mkdir(parents=True, exist_ok=True)
-            folders.add(target.parent)
+            folders.update(parent for parent in target.parents if parent.is_relative_to(aside))
         if path not in fresh and _link(out / path, target):
             continue
         _write(target, content)
+        written.append(target)
     _write(aside / MARKER, _MARK.encode())
-    for folder in folders:
-        _sync_folder(folder)
+    _sync(aside, (*written, *sorted(folders)))
     aside.chmod(mode)
 
 
@@ -194,20 +238,51 @@ def _link(source: Path, target: Path) -> bool:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # a file system without hard links: the file is written instead
         return False
-    return not target.is_symlink()
+    if target.is_symlink():
+        target.unlink()
+        return False
+    return True
 
 
 def _write(path: Path, content: bytes) -> None:
-    if path.is_symlink():
-        path.unlink()
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    with path.open("wb", buffering=0) as stream:
+        left = memoryview(content)
+        while left:
+            left = left[stream.write(left) :]
 
 
-def _sync_folder(path: Path) -> None:
+def _sync(root: Path, paths: Iterable[Path]) -> None:
+    """Bring all of a tree to the disk: its file system at once where the system can, which for thousands of small files
+    is ten times as fast, else each of `paths`.
+    """
+    if not _sync_file_system(root):
+        for path in paths:
+            _sync_path(path)
+
+
+def _sync_file_system(path: Path) -> bool:
+    """syncfs (https://man7.org/linux/man-pages/man2/sync.2.html); since Linux 5.8 it also tells of failed writes.
+
+    False where the system has no such call.
+    """
+    try:
+        call = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return False
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if call(descriptor) == 0:
+            return True
+        code = ctypes.get_errno()
+    finally:
+        os.close(descriptor)
+    if code == errno.ENOSYS:
+        return False
+    raise OSError(code, os.strerror(code), str(path))
+
+
+def _sync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -219,16 +294,27 @@ def _swap(aside: Path, out: Path) -> None:
     if not out.exists():
         aside.rename(out)
     elif not _exchange(aside, out):
-        # Without an exchange in one call there are two renames; the first is undone when the second fails.
-        old = aside.with_name(aside.name + ".old")
-        out.rename(old)
-        try:
-            aside.rename(out)
-        except BaseException:
-            old.rename(out)
-            raise
-        old.rename(aside)
-    _sync_folder(out.parent)
+        # Without an exchange in one call there are two renames, and the old tree waits beside meanwhile.
+        out.rename(_waiting(aside))
+        aside.rename(out)
+        _waiting(aside).rename(aside)
+    _sync_path(out.parent)
+
+
+def _swap_back(aside: Path, out: Path, inode: int) -> None:
+    """Undo a swap, wherever it was interrupted; `inode` is that of the new tree."""
+    if out.exists() and out.stat().st_ino == inode:
+        if aside.exists() and _exchange(aside, out):
+            return
+        if aside.exists():
+            aside.rename(_waiting(aside))
+        out.rename(aside)
+    if _waiting(aside).exists():
+        _waiting(aside).rename(out)
+
+
+def _waiting(aside: Path) -> Path:
+    return aside.with_name(f"{aside.name}.old")
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -82,6 +82,7 @@ class Universe:
         self._selected: dict[LabelSelector, int] = {}
         self._spaces: dict[LabelSelector, int] = {}
         self._networks: dict[Network, int] = {}
+        self._blocks: dict[tuple[Network, frozenset[Network]], int] = {}
 
     # -------------------------------------------------------- pieces
 
@@ -183,9 +184,15 @@ class Universe:
 
     def block(self, network: Network, excluded: Sequence[Network]) -> int:
         """A range less others. A pod with several addresses matches by any one that lies in it and in none of them."""
-        members = self.network(network)
         if not excluded:
-            return members
+            return self.network(network)
+        memo = (network, frozenset(excluded))
+        if memo not in self._blocks:
+            self._blocks[memo] = self._less(network, excluded)
+        return self._blocks[memo]
+
+    def _less(self, network: Network, excluded: Sequence[Network]) -> int:
+        members = self.network(network)
         left_out = [_key(item) for item in excluded]
         found = members & self.outside
         for item in excluded:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Blueprint, abort, render_template, request
+from markupsafe import Markup
 
 from pilothouse.access.permissions import Action
 from pilothouse.inventory.model import Pod, Snapshot
@@ -15,8 +16,10 @@ from pilothouse.platform.model import Expression, ReplicasBelow, Service, SqlLat
 from pilothouse.policies.edges import Direction, ServiceEdge
 from pilothouse.portal.frame import NavItem, live, may
 from pilothouse.portal.listing import Query, page_of
+from pilothouse.portal.pictures.neighbours import draw
 from pilothouse.portal.problems import known_problems
 from pilothouse.problems import PilothouseError, Problem, Severity
+from pilothouse.workflows import neighbours
 
 blueprint = Blueprint("catalogue", __name__, url_prefix="/catalogue")
 NAV = (NavItem("Catalogue", "catalogue.index", 40, "What is there"),)
@@ -216,6 +219,7 @@ def service(namespace: str, name: str) -> str:
         tabs=[(name, f"?cluster={name}", name == cluster) for name in found.clusters],
         ingress=[edge for edge in edges if edge.direction is Direction.INGRESS],
         egress=[edge for edge in edges if edge.direction is Direction.EGRESS],
+        picture=_picture(item, edges, cluster) if edges else "",
         reason=reason,
         pods=sorted(pods, key=lambda pod: (is_ready(pod), pod.name)),
         health=health(item, cluster),
@@ -226,6 +230,12 @@ def service(namespace: str, name: str) -> str:
         may_propose=may(Action.PROPOSE, item),
         declared=found.platform.clusters.get(cluster),
     )
+
+
+def _picture(item: Service, edges: tuple[ServiceEdge, ...], cluster: str) -> Markup:
+    """The neighbours as SVG; the tables below it say the same."""
+    svg = draw(item.key, neighbours.of(edges), lambda key: f"/catalogue/{key}?cluster={cluster}")
+    return Markup(svg)  # noqa: S704  # made by us, every text in it escaped
 
 
 def _dashboard(item: Service, cluster: str) -> str:

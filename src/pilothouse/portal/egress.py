@@ -6,26 +6,28 @@ better edits the text. Nothing is stored before "Keep as draft" or "Submit", and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
 from pilothouse.access.permissions import Action, Decision
-from pilothouse.files.git import Repository
-from pilothouse.platform.model import Edge, Service
+from pilothouse.portal import egress_desk
+from pilothouse.portal.egress_desk import desk
 from pilothouse.portal.forms import Form
-from pilothouse.portal.frame import HomePanel, NavItem, live, may, me, now, portal, store
+from pilothouse.portal.frame import HomePanel, NavItem, live, may, me, store
 from pilothouse.portal.listing import Query, page_of
-from pilothouse.portal.telling import tell
-from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
-from pilothouse.store import jobs, proposals
+from pilothouse.portal.pictures.neighbours import draw
+from pilothouse.problems import Conflict, Denied, Invalid
+from pilothouse.store import proposals
 from pilothouse.store.proposals import Proposal, State
 from pilothouse.workflows import commits, egress
 from pilothouse.workflows import proposals as steps
-from pilothouse.workflows.egress import Preview
+from pilothouse.workflows.egress import Preview, Target
+from pilothouse.workflows.neighbours import Neighbour
 from pilothouse.workflows.proposals import Desk
 
 blueprint = Blueprint("egress", __name__, url_prefix="/egress")
@@ -41,11 +43,10 @@ PEERS = (
 FIELDS = ("service", "yaml", "title", "reason", "version", "peer", "value", "ports", "why", "expires", "clusters")
 
 
-def desk() -> Desk:
-    found = live()
-    if found.opened is None:
-        raise Invalid("the platform cannot be read", found.reason or "the problems page says why")
-    return Desk(store(), Repository(portal().settings.platform), found.opened, now(), tell)
+@blueprint.app_template_global()
+def neighbours_picture(key: str, found: Sequence[Neighbour]) -> Markup:
+    """The picture of a service and its neighbours. Style: `neighbours.css`."""
+    return Markup(draw(key, found))  # noqa: S704  # `draw` escapes every text that it is given
 
 
 def home() -> HomePanel | None:
@@ -122,20 +123,25 @@ def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse
     target = egress.target(here.opened, key)
     decision = egress.may_propose(me(), target.service, here.platform)
     action = request.form.get("action", "") if request.method == "POST" else ""
+    if action == "enter":
+        # Enter in a field: what was typed into the fields of a destination is meant to be added.
+        action = "add" if form["value"] else "look"
     added = ""
     try:
         if action.startswith("remove:"):
-            form.values["yaml"] = egress.with_edges(form["yaml"], key, remove=[int(action.partition(":")[2])])
+            _remove(form, target, action)
         elif action == "add" and (item := _item(form)):
             form.values["yaml"] = egress.with_edges(form["yaml"], key, [item])
-            added = form["value"] or form["peer"]
+            added = form["value"] or dict(PEERS)[form["peer"]]
             for name in ("value", "ports", "why", "expires", "clusters"):
                 form.values[name] = ""
         elif action == "reset":
             form.values["yaml"] = target.text
-    except (Invalid, ValueError) as failure:
-        form.error("", str(failure))
-    found = egress.preview(here.opened, key, form["yaml"], now().date(), live().inputs, me())
+        elif action in ("draft", "submit") and form["value"]:
+            form.error("value", "this destination is typed, and not in the document yet: add it, or clear the field")
+    except Invalid as failure:
+        form.error("", f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")
+    found = egress_desk.preview(here, key, form["yaml"])
     if action in ("draft", "submit") and not form.errors:
         answer = _store(form, here, found, earlier, submit=action == "submit")
         if answer is not None:
@@ -148,15 +154,25 @@ def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse
             target=target,
             decision=decision,
             preview=found,
-            diff=_diff(found),
-            edges=_edges(here, found),
+            diff=egress_desk.diff(here, found),
+            edges=tuple(enumerate(found.after.egress)) if found.after else None,
             peers=PEERS,
             services=sorted(here.platform.services),
+            clusters=[name for name in here.platform.clusters if target.service.runs_on(name)],
             added=added,
             earlier=earlier,
         ),
         status,
     )
+
+
+def _remove(form: Form, target: Target, action: str) -> None:
+    """Take the item out whose button was pressed, where it is still the one that the button stood beside."""
+    number, _, shown = action.removeprefix("remove:").partition(":")
+    edges = egress.edges_in(target, form["yaml"])
+    if not number.isdigit() or int(number) >= len(edges) or str(edges[int(number)].peer) != shown:
+        raise Invalid("the document has changed since the list was shown", "look at the list again, then remove")
+    form.values["yaml"] = egress.with_edges(form["yaml"], target.service.key, remove=[int(number)])
 
 
 def _store(form: Form, here: Desk, found: Preview, earlier: Proposal | None, submit: bool) -> BaseResponse | None:
@@ -165,7 +181,8 @@ def _store(form: Form, here: Desk, found: Preview, earlier: Proposal | None, sub
         try:
             egress.require_submittable(found, form["reason"])
         except Invalid as failure:
-            form.error("" if form["reason"].strip() else "reason", f"{failure.message}: {failure.hint}")
+            name = "reason" if found.can_submit and not form["reason"].strip() else ""
+            form.error(name, f"{failure.message}: {failure.hint}")
             return None
     version = int(form["version"]) if form["version"].isdigit() else 0
     try:
@@ -175,7 +192,7 @@ def _store(form: Form, here: Desk, found: Preview, earlier: Proposal | None, sub
         return None
     if submit:
         kept = steps.submit(here, kept, kept.version, me())
-        _after(kept)
+        egress_desk.after(kept)
     flash("Kept as a draft." if not submit else _said(kept))
     return redirect(url_for("egress.show", number=kept.id))
 
@@ -186,15 +203,6 @@ def _said(proposal: Proposal) -> str:
     if proposal.state is State.FAILED:
         return f"Not committed: {proposal.error}"
     return "Submitted. Those who must agree were told."
-
-
-def _after(proposal: Proposal) -> None:
-    """What follows a commit: the platform is read again, and the worker renders it soon."""
-    if proposal.state is State.COMMITTED:
-        portal().current.refresh()
-        for name in ("reload", "render"):
-            if any(job.name == name for job in jobs.everything(store())):
-                jobs.request(store(), name, me().user, now())
 
 
 def _item(form: Form) -> dict[str, Any] | None:
@@ -226,29 +234,6 @@ def _item(form: Form) -> dict[str, Any] | None:
     return item
 
 
-def _edges(here: Desk, found: Preview) -> tuple[tuple[int, Edge], ...]:
-    """The egress of the text as it is typed, by index; of the declared service where the text has errors."""
-    service: Service | None = found.target.service
-    if found.files:
-        try:
-            from pilothouse.workflows.rendering import open_platform
-
-            candidate = open_platform(here.opened.root, found.files)
-            service = candidate.loaded.platform.services.get(found.target.service.key)
-        except PilothouseError:
-            service = None
-    return tuple(enumerate(service.egress)) if service else ()
-
-
-def _diff(found: Preview) -> str:
-    before = {found.target.path: found.target.text}
-    opened = desk().opened
-    for path in found.others:
-        source = opened.loaded.source(path)
-        before[path] = source.text if source else ""
-    return commits.patch({path: before[path] for path in found.files}, found.files)
-
-
 # ---------------------------------------------------------------- one proposal
 
 
@@ -260,13 +245,7 @@ def show(number: int) -> str:
 def _show(number: int, form: Form | None = None) -> str:
     found = proposals.get(store(), number)
     here = desk()
-    effect: Preview | None = None
-    reason = ""
-    if found.state in proposals.OPEN:
-        try:
-            effect = live().derived(f"proposal:{number}:{found.version}", lambda: steps.look(here, found))
-        except PilothouseError as failure:
-            reason = failure.message
+    effect, reason = egress_desk.effect_of(here, found)
     allowed: list[tuple[str, str, Decision]] = [
         (item.role, item.why, egress.may_agree(me(), item.role, item.why, found.author, here.platform))
         for item in found.outstanding
@@ -310,7 +289,7 @@ def decide(number: int) -> str | BaseResponse | tuple[str, int]:
         form.error("comment", "a refusal needs a comment: say what should change")
         return _show(number, form), 422
     kept = steps.decide(desk(), found, _version(form), form["role"], me(), approve, form["comment"])
-    _after(kept)
+    egress_desk.after(kept)
     flash(
         {State.COMMITTED: f"Agreed, and committed as {kept.commit[:12]}.", State.REJECTED: "Refused."}.get(
             kept.state, "Agreed."
@@ -323,7 +302,7 @@ def decide(number: int) -> str | BaseResponse | tuple[str, int]:
 def submit(number: int) -> BaseResponse:
     form = Form.posted(("version",))
     kept = steps.submit(desk(), proposals.get(store(), number), _version(form), me())
-    _after(kept)
+    egress_desk.after(kept)
     flash(_said(kept))
     return redirect(url_for("egress.show", number=number))
 
@@ -332,7 +311,7 @@ def submit(number: int) -> BaseResponse:
 def retry(number: int) -> BaseResponse:
     form = Form.posted(("version",))
     kept = steps.retry(desk(), proposals.get(store(), number), _version(form), me())
-    _after(kept)
+    egress_desk.after(kept)
     flash(_said(kept))
     return redirect(url_for("egress.show", number=number))
 

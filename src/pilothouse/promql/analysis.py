@@ -84,7 +84,10 @@ class Analysis:
     selectors: tuple[Selector, ...]
     functions: frozenset[str]
     aggregations: tuple[Aggregate, ...]
-    output: Labels
+
+    @property
+    def output(self) -> Labels:
+        return output_labels(self.tree)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -134,7 +137,6 @@ def analyse(expr: str) -> Analysis:
         tuple(node for node in nodes if isinstance(node, Selector)),
         frozenset(node.function for node in nodes if isinstance(node, Call)),
         tuple(node for node in nodes if isinstance(node, Aggregate)),
-        output_labels(tree),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pilothouse.access.permissions import Action, Change, Decision, Person, may
 from pilothouse.inputs import Inputs
-from pilothouse.platform import edit
+from pilothouse.platform import documents, edit
 from pilothouse.platform.model import Edge, Platform, Service, ServicePeer
 from pilothouse.policies import effect, guardrails
 from pilothouse.policies.edges import ServiceEdge
@@ -32,6 +32,7 @@ from pilothouse.problems import (
     one_of,
     ordered,
 )
+from pilothouse.source import Source
 from pilothouse.workflows import neighbours
 from pilothouse.workflows.neighbours import Neighbour
 from pilothouse.workflows.rendering import Opened, inputs_for, open_platform
@@ -128,6 +129,15 @@ def target(opened: Opened, key: str) -> Target:
             "change it there",
         )
     return Target(service, source.path, source.text)
+
+
+def edges_in(target: Target, text: str) -> tuple[Edge, ...]:
+    """The egress of the service as that text declares it; `Invalid` where it cannot be read."""
+    read = documents.read((Source(target.path, text),))
+    found = read.platform.services.get(target.service.key)
+    if found is None:
+        raise Invalid("the YAML cannot be read, so the form cannot change it", "mend the YAML first", read.problems)
+    return found.egress
 
 
 def with_edges(

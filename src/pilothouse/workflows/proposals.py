@@ -17,7 +17,7 @@ from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, has_
 from pilothouse.store import Store, proposals
 from pilothouse.store.proposals import Draft, Proposal, Requirement, State
 from pilothouse.workflows import commits, egress
-from pilothouse.workflows.egress import Preview
+from pilothouse.workflows.egress import InputsOf, Preview
 from pilothouse.workflows.rendering import Opened
 
 OPEN_FOR = timedelta(days=30)
@@ -36,6 +36,8 @@ class Desk:
     opened: Opened
     now: datetime
     tell: Tell
+    inputs_of: InputsOf | None = None
+    """The inputs of a cluster where somebody keeps them; else its snapshot is read."""
 
     @property
     def platform(self) -> Platform:
@@ -119,7 +121,8 @@ def asked(platform: Platform, role: str) -> tuple[str, ...]:
 
 def look(desk: Desk, proposal: Proposal, author: Person | None = None) -> Preview:
     """The proposal's effect on the platform as it is now."""
-    return egress.preview(desk.opened, proposal.draft.subject, proposal.draft.document, desk.now.date(), author=author)
+    draft = proposal.draft
+    return egress.preview(desk.opened, draft.subject, draft.document, desk.now.date(), desk.inputs_of, author)
 
 
 def decide(
@@ -213,6 +216,21 @@ def roles_for(proposal: Proposal, person: Person, platform: Platform) -> tuple[s
         for item in proposal.outstanding
         if egress.may_agree(person, item.role, item.why, proposal.author, platform)
     )
+
+
+def only_role(proposal: Proposal, person: Person, platform: Platform) -> str:
+    """The one role in which the person may agree. `Denied` with the reason where there is none, `Invalid` for several,
+    `Conflict` where nobody is waited for."""
+    roles = roles_for(proposal, person, platform)
+    if len(roles) == 1:
+        return roles[0]
+    if roles:
+        raise Invalid("you may agree in more than one role", f"name one of them: {', '.join(roles)}")
+    if not proposal.outstanding or proposal.state is not State.SUBMITTED:
+        raise Conflict(f"proposal {proposal.id} is {proposal.state}, and waits for nobody", "read it again")
+    first = proposal.outstanding[0]
+    decision = egress.may_agree(person, first.role, first.why, proposal.author, platform)
+    raise Denied(decision.why, f"ask {', '.join(decision.whom_to_ask)}" if decision.whom_to_ask else "")
 
 
 def _texts(desk: Desk, paths: Iterable[str]) -> Mapping[str, str]:

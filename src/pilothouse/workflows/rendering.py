@@ -14,9 +14,11 @@ from pilothouse.artifacts.write import serialise_all
 from pilothouse.files import platform as platform_files
 from pilothouse.files import snapshot as snapshot_files
 from pilothouse.files import tree
+from pilothouse.files.garbage import collector_paused
 from pilothouse.inputs import Inputs
 from pilothouse.inventory.model import Snapshot
 from pilothouse.platform import checks
+from pilothouse.policies import content as policy_content
 from pilothouse.policies import guardrails
 from pilothouse.problems import Invalid, Problems, has_errors, nearest, one_of, ordered, warning
 
@@ -56,6 +58,7 @@ class Opened:
         return chosen
 
 
+@collector_paused()
 def open_platform(root: Path, instead: Mapping[str, str] | None = None) -> Opened:
     """Read and check the documents of a folder, with other texts `instead` of some of them, by path below it.
 
@@ -85,13 +88,23 @@ def read_snapshot(opened: Opened, cluster: str, where: Where) -> tuple[Snapshot,
     return snapshot_files.read(path)
 
 
+@collector_paused()
 def inputs_for(opened: Opened, cluster: str, today: date, where: Where = Where()) -> tuple[Inputs, Problems]:
     """The inputs of one cluster, and the problems of its snapshot by itself and against the platform."""
     platform = opened.loaded.platform
     snapshot, problems = read_snapshot(opened, cluster, where)
     declared = platform.clusters[cluster]
     inputs = Inputs(platform, declared, snapshot, opened.loaded.content, today)
-    return inputs, ordered([*problems, *checks.check_against(platform, declared, snapshot, today)])
+    return inputs, ordered([*problems, *_against(inputs)])
+
+
+def _against(inputs: Inputs) -> Problems:
+    """The snapshot against the declarations. Without a readable baseline the usual namespaces are exempt."""
+    baseline = policy_content.read(inputs.content).baseline
+    given = (inputs.platform, inputs.cluster, inputs.snapshot, inputs.today)
+    if baseline is None:
+        return checks.check_against(*given)
+    return checks.check_against(*given, exempt=baseline.exempt_namespaces)
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,7 @@ class Result:
         return has_errors(self.all_problems)
 
 
+@collector_paused()
 def derive_cluster(opened: Opened, cluster: str, today: date, where: Where = Where()) -> tuple[Inputs, ClusterResult]:
     """Derive one cluster and prove it, with every problem that concerns it."""
     inputs, problems = inputs_for(opened, cluster, today, where)
@@ -137,6 +151,7 @@ def derive_cluster(opened: Opened, cluster: str, today: date, where: Where = Whe
     return inputs, ClusterResult(cluster, derived.artifacts, found)
 
 
+@collector_paused()
 def check(
     opened: Opened,
     clusters: Iterable[str],
@@ -154,6 +169,7 @@ def check(
     return Result(opened.problems, tuple(results))
 
 
+@collector_paused()
 def render(
     opened: Opened,
     clusters: Iterable[str],
@@ -166,16 +182,17 @@ def render(
     checked = check(opened, clusters, today, where, progress)
     if checked.failed:
         return checked
-    # All bytes are made before the first folder changes, so that a failure here leaves every old tree whole.
-    prepared = [(result, result.files) for result in checked.clusters]
-    written = []
-    for result, files in prepared:
+    # Everything is made before the first folder changes, so that a failure leaves every old tree whole.
+    trees = {}
+    for result in checked.clusters:
         progress(f"writing {result.cluster}")
-        change = tree.write_tree(out / result.cluster, files)
-        written.append(replace(result, change=change, written=True))
+        trees[out / result.cluster] = result.files
+    changes = tree.write_trees(trees)
+    written = [replace(result, change=changes[out / result.cluster], written=True) for result in checked.clusters]
     return Result(checked.problems, tuple(written))
 
 
+@collector_paused()
 def compare(
     opened: Opened,
     clusters: Iterable[str],

@@ -20,6 +20,8 @@ from pilothouse.promql.duration import format_duration
 CONFIG = "alertmanager/alertmanager.yaml"
 TEMPLATES = "alertmanager/templates/pilothouse.tmpl"
 WATCHDOG = "watchdog"
+LEAF = "{leaf}"
+"""In the watchdog's address: the number of the leaf that the alert comes from, or `global`."""
 OLDEST = (0, 25)
 """The oldest release that is written for: it has locations in time intervals."""
 NAMED_INHIBITIONS = (0, 30)
@@ -101,6 +103,11 @@ def _timers(timers: Timers) -> dict[str, str]:
     }
 
 
+def _with_leaf(group_by: tuple[str, ...]) -> list[str]:
+    """The labels and `leaf`; "..." groups by every label already and stands alone."""
+    return list(group_by) if "..." in group_by else list(dict.fromkeys((*group_by, "leaf")))
+
+
 def _equals(name: str, value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'{name}="{escaped}"'
@@ -118,16 +125,28 @@ class _Writer:
         self.configs: dict[str, dict[str, Any]] = {}
 
     def watchdog_route(self) -> dict[str, Any]:
+        """The alert that always fires, told apart by `leaf`: one Prometheus that lives must not speak for a dead one."""
         dog = self.defaults.watchdog
-        address = dog.webhook.replace("{cluster}", self.cluster.name)
-        self.define(WATCHDOG, self.last_resort.name, {"webhook_configs": [{"url": address, "send_resolved": False}]})
-        return {
+        route: dict[str, Any] = {
             "matchers": [_equals("alertname", dog.alert)],
-            "receiver": WATCHDOG,
+            "receiver": self.watchdog(WATCHDOG, "global"),
+            "group_by": _with_leaf(self.defaults.group_by),
             "group_wait": "0s",
             "group_interval": format_duration(dog.group_interval),
             "repeat_interval": format_duration(dog.repeat_interval),
         }
+        if LEAF in dog.webhook:
+            route["routes"] = [
+                {"matchers": [_equals("leaf", number)], "receiver": self.watchdog(f"{WATCHDOG}-leaf-{number}", number)}
+                for number in map(str, range(self.cluster.shards))
+            ]
+        return route
+
+    def watchdog(self, name: str, leaf: str) -> str:
+        """The name of the receiver that hears from that leaf, or from the global."""
+        address = self.defaults.watchdog.webhook.replace("{cluster}", self.cluster.name).replace(LEAF, leaf)
+        self.define(name, self.last_resort.name, {"webhook_configs": [{"url": address, "send_resolved": False}]})
+        return name
 
     def team_route(self, team: Team) -> dict[str, Any]:
         return {

@@ -7,21 +7,22 @@ database: https://prometheus.io/docs/prometheus/latest/federation/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from pilothouse.collectors.metrics.model import Match, Side
 from pilothouse.collectors.metrics.placement import Placement
 from pilothouse.collectors.metrics.spread import scraped_by_global
-from pilothouse.problems import Problem, Problems, Severity
-from pilothouse.promql.analysis import analyse
-from pilothouse.promql.model import Query
-from pilothouse.promql.parse import SyntaxFault
-from pilothouse.promql.tree import Matcher, Selector, quote, render
+from pilothouse.problems import Problem, Problems, error, warning
+from pilothouse.promql.model import Query, Rule
+from pilothouse.promql.parse import SyntaxFault, parse
+from pilothouse.promql.tree import Matcher, Selector, quote, render, selectors
 
 MOST_PER_NAME = 8
 """Above this many different sets of matchers, a name is asked for with what they have in common."""
 
 Needed = dict[str, dict[frozenset[Matcher], set[str]]]
+Unnamed = Callable[[Selector], Problem]
 
 
 def matches(placement: Placement, queries: Iterable[Query]) -> tuple[tuple[Match, ...], Problems]:
@@ -29,57 +30,49 @@ def matches(placement: Placement, queries: Iterable[Query]) -> tuple[tuple[Match
     needed: Needed = {}
     problems: list[Problem] = []
     local = placement.recorded_on_global()
-    for selector, user, problem in _read(placement, queries):
+    for selector, user, unnamed in _read(placement, queries):
         if not selector.metric:
-            problems.append(problem)
+            problems.append(unnamed(selector))
         elif selector.metric not in local and not scraped_by_global(selector):
             needed.setdefault(selector.metric, {}).setdefault(frozenset(selector.matchers), set()).add(user)
     found = [match for name in sorted(needed) for match in _of_name(name, needed[name])]
     return tuple(found), tuple(problems)
 
 
-def _read(placement: Placement, queries: Iterable[Query]) -> Iterator[tuple[Selector, str, Problem]]:
+def _read(placement: Placement, queries: Iterable[Query]) -> Iterator[tuple[Selector, str, Unnamed]]:
     """Every selector that is evaluated on the global, who needs it, and the problem should it name no metric."""
     for item in placement.placed:
-        if item.on_global is not None and item.side is Side.GLOBAL:
-            kind = "alert" if item.rule.alert else "rule"
-            owner = (item.rule.owner,) if item.rule.owner else ()
-            for selector in analyse(item.on_global.expr).selectors:
-                message = (
-                    f"the {kind} `{item.rule.name}` selects {render(selector)} on the global, without a metric's name"
-                )
-                yield (
-                    selector,
-                    f"{kind} {item.rule.name}",
-                    Problem(
-                        "collectors/unnamed-metric",
-                        message,
-                        item.rule.place,
-                        Severity.ERROR,
-                        "name the metric: the global reads exact names from the leaves, never everything",
-                        teams=owner,
-                    ),
-                )
-        elif item.on_global is not None:
-            for selector in analyse(item.on_global.expr).selectors:
-                yield selector, f"rule {item.rule.name}", Problem("", "")
+        if item.on_global is not None:
+            # What merges the parts of leaves names their metric.
+            kind = "alert" if item.rule.alert and item.side is Side.GLOBAL else "rule"
+            for selector in selectors(parse(item.on_global.expr)):
+                yield selector, f"{kind} {item.rule.name}", partial(_unnamed_in_rule, item.rule, kind)
     for query in queries:
         try:
-            selectors = analyse(query.expr).selectors
+            tree = parse(query.expr)
         except SyntaxFault:
             continue  # the dashboards report it with its caret
-        for selector in selectors:
-            yield (
-                selector,
-                query.used_by,
-                Problem(
-                    "collectors/unnamed-metric",
-                    f"{query.used_by} selects {render(selector)} without a metric's name",
-                    query.place,
-                    Severity.WARNING,
-                    "name the metric: the global holds exact names alone, so the panel would miss series",
-                ),
-            )
+        for selector in selectors(tree):
+            yield selector, query.used_by, partial(_unnamed_in_query, query)
+
+
+def _unnamed_in_rule(rule: Rule, kind: str, selector: Selector) -> Problem:
+    return error(
+        "collectors/unnamed-metric",
+        f"the {kind} `{rule.name}` selects {render(selector)} on the global, without a metric's name",
+        rule.place,
+        "name the metric: the global reads exact names from the leaves, never everything",
+        teams=(rule.owner,) if rule.owner else (),
+    )
+
+
+def _unnamed_in_query(query: Query, selector: Selector) -> Problem:
+    return warning(
+        "collectors/unnamed-metric",
+        f"{query.used_by} selects {render(selector)} without a metric's name",
+        query.place,
+        "name the metric: the global holds exact names alone, so the panel would miss series",
+    )
 
 
 def _of_name(name: str, asked: dict[frozenset[Matcher], set[str]]) -> Iterator[Match]:

@@ -49,8 +49,8 @@ def draw(
             f'<title id="{identity}-title">{escape(f"Neighbours of {service}")}</title>',
             f'<desc id="{identity}-text">{escape(alternative(neighbours))}</desc>',
             *(
-                f'<text class="side-name" x="{_n(_left(direction))}" y="18" aria-hidden="true">{_SIDES[direction]}</text>'
-                for direction in sides
+                f'<text class="side-name" x="{_n(_left(direction))}" y="18" aria-hidden="true">{title}</text>'
+                for direction, title in _SIDES.items()
             ),
             '<g class="lines" aria-hidden="true">',
             *lines,

@@ -1,0 +1,55 @@
+"""What the egress pages and the proposals API share: the desk of the steps, and what follows a commit."""
+
+from __future__ import annotations
+
+from pilothouse.files.git import Repository
+from pilothouse.portal.frame import live, me, now, portal, store
+from pilothouse.portal.telling import tell
+from pilothouse.problems import Invalid, PilothouseError
+from pilothouse.store import jobs, proposals
+from pilothouse.store.proposals import Proposal, State
+from pilothouse.workflows import commits, egress
+from pilothouse.workflows import proposals as steps
+from pilothouse.workflows.egress import Preview
+from pilothouse.workflows.proposals import Desk
+
+
+def desk() -> Desk:
+    """Everything a step needs, as of this request."""
+    found = live()
+    if found.opened is None:
+        raise Invalid("the platform cannot be read", found.reason or "the problems page says why")
+    return Desk(store(), Repository(portal().settings.platform), found.opened, now(), tell, found.inputs)
+
+
+def preview(here: Desk, key: str, text: str) -> Preview:
+    """The effect of a text for the person of this request."""
+    return egress.preview(here.opened, key, text, here.now.date(), here.inputs_of, me())
+
+
+def diff(here: Desk, found: Preview) -> str:
+    """Every file of a preview against what is there now."""
+    texts = {path: source.text for path in found.files if (source := here.opened.loaded.source(path))}
+    return commits.patch(texts, found.files)
+
+
+def effect_of(here: Desk, found: Proposal) -> tuple[Preview | None, str]:
+    """The effect of an open proposal on the platform as it is now, or why it is not known; made once per version."""
+    if found.state not in proposals.OPEN:
+        return None, ""
+    try:
+        key = f"proposal:{found.id}:{found.version}"
+        return live().derived(key, lambda: steps.look(here, found, steps.author_of(here, found))), ""
+    except PilothouseError as failure:
+        return None, failure.message
+
+
+def after(proposal: Proposal) -> None:
+    """What follows a commit: the platform is read again, and the worker renders it soon."""
+    if proposal.state is not State.COMMITTED:
+        return
+    portal().current.refresh()
+    known = {job.name for job in jobs.everything(store())}
+    for name in ("reload", "render"):
+        if name in known:
+            jobs.request(store(), name, me().user, now())
