@@ -73,4 +73,6 @@ def read(content: Content) -> tuple[Links | None, Problems]:
 
 
 def _missing(message: str, place: Place) -> Problem:
-    return error("alerts/missing-content", message, place, "restore the bundle's own file, or write one with `portalUrl`")
+    return error(
+        "alerts/missing-content", message, place, "restore the bundle's own file, or write one with `portalUrl`"
+    )

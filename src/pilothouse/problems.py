@@ -9,9 +9,11 @@ end of this module.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Severity(StrEnum):
@@ -81,19 +83,46 @@ class Problem:
 Problems = tuple[Problem, ...]
 
 
-def error(code: str, message: str, place: Place = NOWHERE, hint: str = "", **more: object) -> Problem:
+def error(
+    code: str,
+    message: str,
+    place: Place = NOWHERE,
+    hint: str = "",
+    *,
+    related: tuple[Place, ...] = (),
+    teams: tuple[str, ...] = (),
+    cluster: str = "",
+) -> Problem:
     """A problem that fails a check."""
-    return Problem(code, message, place, Severity.ERROR, hint, **more)  # type: ignore[arg-type]
+    return Problem(code, message, place, Severity.ERROR, hint, related, teams, cluster)
 
 
-def warning(code: str, message: str, place: Place = NOWHERE, hint: str = "", **more: object) -> Problem:
+def warning(
+    code: str,
+    message: str,
+    place: Place = NOWHERE,
+    hint: str = "",
+    *,
+    related: tuple[Place, ...] = (),
+    teams: tuple[str, ...] = (),
+    cluster: str = "",
+) -> Problem:
     """A problem that is shown and fails nothing by itself."""
-    return Problem(code, message, place, Severity.WARNING, hint, **more)  # type: ignore[arg-type]
+    return Problem(code, message, place, Severity.WARNING, hint, related, teams, cluster)
 
 
-def info(code: str, message: str, place: Place = NOWHERE, hint: str = "", **more: object) -> Problem:
+def info(
+    code: str,
+    message: str,
+    place: Place = NOWHERE,
+    hint: str = "",
+    *,
+    related: tuple[Place, ...] = (),
+    teams: tuple[str, ...] = (),
+    cluster: str = "",
+) -> Problem:
     """Something worth knowing."""
-    return Problem(code, message, place, Severity.INFO, hint, **more)  # type: ignore[arg-type]
+    return Problem(code, message, place, Severity.INFO, hint, related, teams, cluster)
 
 
 def ordered(problems: Iterable[Problem]) -> Problems:
@@ -105,10 +134,61 @@ def has_errors(problems: Iterable[Problem]) -> bool:
     return any(problem.severity is Severity.ERROR for problem in problems)
 
 
+_ALIKE = 0.6
+"""Words less alike than that (`difflib`'s ratio) are no slip of the fingers."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint "did you mean `x`?" for the known word nearest to `word`, or ""."""
-    found = difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)
-    return f"did you mean `{found[0]}`?" if found else ""
+    found = _nearest(word, tuple(sorted(set(known))))
+    return f"did you mean `{found}`?" if found else ""
+
+
+@lru_cache(maxsize=1024)
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    """What `difflib.get_close_matches` finds, of equals the last.
+
+    A namespace that goes missing asks this a thousand times of thousands of words, so the dear comparison is made only
+    while the letters in common allow for a better one.
+    """
+    slots, letters = _letters(known)
+    own = _bits(word, slots)
+    bounds = [
+        (2 * (own & bits).bit_count() / (len(word) + len(other) or 1), other)
+        for other, bits in zip(known, letters, strict=True)
+    ]
+    matcher = difflib.SequenceMatcher(b=word)
+    best = (_ALIKE, "")
+    for bound, other in sorted((item for item in bounds if item[0] >= _ALIKE), reverse=True):
+        if bound < best[0]:
+            break
+        matcher.set_seq1(other)
+        best = max(best, (matcher.ratio(), other))
+    return best[1]
+
+
+Slots = dict[tuple[str, int], int]
+
+
+@lru_cache(maxsize=16)
+def _letters(words: tuple[str, ...]) -> tuple[Slots, tuple[int, ...]]:
+    """A bit for the first, second, … of each letter that occurs in any word; and each word as such bits."""
+    slots: Slots = {}
+    for word in words:
+        for letter, times in Counter(word).items():
+            for number in range(times):
+                slots.setdefault((letter, number), len(slots))
+    return slots, tuple(_bits(word, slots) for word in words)
+
+
+def _bits(word: str, slots: Slots) -> int:
+    found = 0
+    for letter, times in Counter(word).items():
+        for number in range(times):
+            slot = slots.get((letter, number))
+            if slot is not None:
+                found |= 1 << slot
+    return found
 
 
 def one_of(known: Sequence[str] | Iterable[str], limit: int = 8) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import yaml
 
@@ -40,12 +40,11 @@ class TooDeep(yaml.MarkedYAMLError):
     """More than `MAX_DEPTH` levels."""
 
 
-class BaseLoader(_Parser):  # type: ignore[misc]  # which of the two parsers it is, is known at run time only
-    """Reads every scalar as text; the C parser where it was built, which is about ten times as fast.
+class _Guarded:
+    """Counts the levels of a text while it is composed.
 
     PyYAML's composer recurses without a limit, and the C one then ends the whole process: a text of 50 kB
-    is enough. It announces each node to the resolver, which counts here instead of resolving: tags are
-    never looked at (`scalar` decides by itself).
+    is enough. It announces each node to the resolver, which counts here; nobody resolves by path.
     """
 
     depth = 0
@@ -59,8 +58,48 @@ class BaseLoader(_Parser):  # type: ignore[misc]  # which of the two parsers it 
     def ascend_resolver(self) -> None:
         self.depth -= 1
 
+
+class BaseLoader(_Guarded, _Parser):  # type: ignore[misc]  # which of the two parsers it is, is known at run time only
+    """Reads every scalar as text; the C parser where it was built, which is about ten times as fast.
+
+    Tags are never looked at (`scalar` decides by itself).
+    """
+
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         return ""
+
+
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class PlainLoader(_Guarded, _Safe):  # type: ignore[misc]  # as above
+    """Makes plain data of what another program wrote, by YAML 1.1 but for dates, which stay text as in JSON.
+
+    A subclass of PyYAML's safe loader: no tag makes anything else. Merge keys (`<<`) are refused: a short text with
+    them can stand for more than any memory holds, and no program writes them.
+    """
+
+    yaml_implicit_resolvers: ClassVar[Any] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in _Safe.yaml_implicit_resolvers.items()
+    }
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "merge keys (`<<`) are not read", key.start_mark)
+        super().flatten_mapping(node)
+
+
+def plain(text: str) -> Any:
+    """One YAML document of another program, such as a kubeconfig, as plain data. Raises `yaml.YAMLError`, nothing else.
+
+    Files that people write for pilothouse go through `load`, which keeps places.
+    """
+    try:
+        return yaml.load(text, Loader=PlainLoader)  # noqa: S506  a safe loader, which the rule does not recognise
+    except (ValueError, RecursionError) as failure:  # an impossible date or number; a key that holds itself
+        raise yaml.YAMLError(str(failure)) from failure
 
 
 _INT = re.compile(r"[-+]?[0-9]+\Z")
@@ -177,7 +216,11 @@ def load(source: Source) -> tuple[list[Node], list[Problem]]:
 
 
 def _too_complex(message: str, place: Place) -> Problem:
-    hint = "write the values out where they are needed, without anchors inside anchors"
+    hint = (
+        "no declaration nests that deep: look for brackets that are never closed, or remove the file from the folder"
+        if "nested" in message
+        else "write the values out where they are needed, without anchors inside anchors"
+    )
     return error("source/too-complex", message, place, hint)
 
 

@@ -60,6 +60,7 @@ def test_each_team_by_severity() -> None:
         assert ends(given(), team="pay", severity=severity.value) == (f"pay-{severity.value}",)
     assert ends(given(), team="pay", severity="strange") == ("pay-ticket",)
     assert ends(given(), alertname="Watchdog", team="platform", severity="info") == ("watchdog",)
+    assert ends(given(), alertname="Watchdog", team="platform", severity="info", leaf="0") == ("watchdog-leaf-0",)
 
 
 def test_what_no_team_owns_goes_to_the_platform_team_as_loud_as_it_says() -> None:
@@ -85,11 +86,39 @@ def test_a_louder_receiver_takes_tickets_but_never_what_is_only_to_be_shown() ->
     receivers = {item["name"]: item for item in config(given())["receivers"]}
     assert receivers["platform-ticket"]["webhook_configs"][0]["url"] == "https://hook.example/p"
     assert receivers["platform-info"] == {"name": "platform-info"}
-    assert receivers["watchdog"]["webhook_configs"][0]["url"] == "https://deadman.example/ping/dev"
+    assert receivers["watchdog"]["webhook_configs"][0]["url"] == "https://deadman.example/ping/dev-global"
     pay = receivers["pay-page"]["pagerduty_configs"][0]
     assert pay["routing_key_file"] == "/keys/pay"
     assert "explain_url" in pay["details"]["explanation"]
     assert receivers["pay-info"]["slack_configs"][0]["channel"] == "#pay"
+
+
+def test_a_living_leaf_does_not_hide_a_dead_one(root: Path) -> None:
+    """Each Prometheus has a notification of its own, and where the address tells leaves apart, one to itself."""
+    many = given(on=cluster(shards=3))
+    (dog,) = [route for route in config(many)["route"]["routes"] if route["receiver"] == "watchdog"]
+    assert dog["group_by"] == ["alertname", "cluster", "namespace", "service", "leaf"]
+    assert [(route["matchers"], route["receiver"]) for route in dog["routes"]] == [
+        ([f'leaf="{number}"'], f"watchdog-leaf-{number}") for number in range(3)
+    ]
+    urls = {
+        item["name"]: item["webhook_configs"][0]["url"] for item in config(many)["receivers"] if "watch" in item["name"]
+    }
+    assert urls == {
+        "watchdog": "https://deadman.example/ping/dev-global",
+        **{f"watchdog-leaf-{number}": f"https://deadman.example/ping/dev-{number}" for number in range(3)},
+    }
+    routing, _ = alerts.rendered_routing(many.platform, many.cluster, many.content)
+    assert routing is not None
+    (heard,) = explain(routing, {"alertname": "Watchdog", "leaf": "2", "cluster": "dev"}, SUNDAY).deliveries
+    assert heard.group_labels["leaf"] == "2"
+    text = (root / "alerts/routing.yaml").read_text(encoding="utf-8")
+    whole = given(on=cluster(shards=3), content={"alerts/routing.yaml": text.replace("-{leaf}", "")})
+    (one,) = [route for route in config(whole)["route"]["routes"] if route["receiver"] == "watchdog"]
+    assert "routes" not in one
+    assert "leaf" in one["group_by"]
+    every = text.replace("groupBy: [alertname, cluster, namespace, service]", "groupBy: ['...']")
+    assert config(given(content={"alerts/routing.yaml": every}))["route"]["routes"][0]["group_by"] == ["..."]
 
 
 def test_a_team_without_a_receiver_is_a_problem_and_the_platform_team_hears_it() -> None:
@@ -133,7 +162,7 @@ def test_changed_defaults_change_the_files(root: Path) -> None:
     text = (root / "alerts/routing.yaml").read_text(encoding="utf-8")
     changed = text.replace("page: {groupWait: 30s", "page: {groupWait: 15s")
     routes = config(given(content={"alerts/routing.yaml": changed}))["route"]["routes"]
-    assert {route["routes"][0]["group_wait"] for route in routes if "routes" in route} == {"15s"}
+    assert {route["routes"][0]["group_wait"] for route in routes if "team=" in route["matchers"][0]} == {"15s"}
     bare = text[: text.index("intervals:")].replace(", active: [office-hours]", "") + text[text.index("watchdog:") :]
     assert "time_intervals" not in config(given(content={"alerts/routing.yaml": bare}))
     notes = (root / "alerts/notifications.yaml").read_text(encoding="utf-8")

@@ -151,6 +151,23 @@ def test_a_mistake_of_ours_is_no_traceback(
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_interrupt_is_no_mistake_of_ours_even_inside_of_a_librarys_error(
+    monkeypatch: pytest.MonkeyPatch, root: Path, capsys: pytest.CaptureFixture[str], wrapped: bool
+) -> None:
+    def interrupted(_: Path) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as signal:
+            if wrapped:
+                raise ValueError("cannot build a serializer") from signal
+            raise
+
+    monkeypatch.setattr("pilothouse.workflows.rendering.open_platform", interrupted)
+    assert run("check", str(root / "examples/bank")) == 130
+    assert capsys.readouterr().err.strip() == "pilothouse: cancelled; nothing was left half done"
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def absent(_: str) -> None:
         raise ModuleNotFoundError("No module named 'flask'", name="flask")

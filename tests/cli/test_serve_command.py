@@ -127,6 +127,17 @@ def test_what_cannot_be_served_is_one_line(
     assert err.count("\n") <= 2
 
 
+@pytest.mark.parametrize("command", ["serve", "demo", "worker"])
+def test_what_could_never_be_served_leaves_no_data_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "notes").mkdir()
+    code, _, err = run(capsys, command, "--data", tmp_path / "data", "--platform", tmp_path / "notes")
+    assert code == 2
+    assert "declares nothing" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
 def test_a_taken_port_that_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with closing(listen("127.0.0.1", 0, False)) as taken:
         port = taken.getsockname()[1]
@@ -146,6 +157,7 @@ def test_the_worker_wants_a_platform(tmp_path: Path, capsys: pytest.CaptureFixtu
     code, _, err = run(capsys, "worker", "--data", tmp_path / "data")
     assert code == 2
     assert "no platform is named" in err
+    assert not (tmp_path / "data").exists()
 
 
 # ---------------------------------------------------------------- processes
@@ -251,7 +263,7 @@ def test_a_whole_demonstration(tmp_path: Path) -> None:
             if "Ctrl-C" in line:
                 break
         found = re.search(r"http://127\.0\.0\.1:\d+", printed)
-        assert found, printed
+        assert found, printed + (process.stderr.read() if process.stderr and process.poll() is not None else "")
         password = re.search(r"alice\s+(\S+)", printed)
         assert password
         assert "passwords are shown this once" in printed

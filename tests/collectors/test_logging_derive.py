@@ -401,7 +401,7 @@ def test_explanation_of_a_service() -> None:
     steps = {step.name: step for step in logging.explain(given, "payments/payments")}
     assert list(steps) == ["read", "identify", "route", "parse", "drop", "filter", "redact", "ship", "keep"]
     assert "`level` is `debug`" in steps["drop"].what
-    assert steps["keep"].what == "30 days, 1 more copies"
+    assert steps["keep"].what == "30 days, 1 more copy"
     redactions = [step.what for step in logging.explain(given, "payments/payments") if step.name == "redact"]
     assert redactions[0] == "card_number become [redacted]"
     plain = {step.name: step for step in logging.explain(given, "edge/gateway")}

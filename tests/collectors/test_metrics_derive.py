@@ -85,7 +85,7 @@ def test_leaves_differ_by_shard_and_kube_state_metrics_runs_once() -> None:
         {"cluster": "dev", "prometheus_shard": "1"},
     ]
     names = [[job["job_name"] for job in leaf["scrape_configs"]] for leaf in leaves]
-    assert set(names[0]) - set(names[1]) == {"kube-state-metrics"}
+    assert set(names[0]) - set(names[1]) == {"kube-state-metrics", "certificates"}
     assert "payments/api" in names[1]
     assert "payments/quiet" not in names[0]
 
@@ -258,16 +258,19 @@ def test_too_many_shards_are_reported_and_rendered_as_many_as_possible() -> None
 
 
 def test_a_rule_held_on_leaves_that_see_a_part() -> None:
-    held = Rule("g", "absent(foo)", alert="A", side="leaf", owner="t")
+    held = Rule("g", "absent(node_foo)", alert="A", side="leaf", owner="t")
     assert codes(small(), (held,)) == ["collectors/not-shard-safe"]
     assert codes(small(shards=1), (held,)) == []
-    assert codes(small(), (replace(held, expr="foo > 3"),)) == []
+    assert codes(small(), (replace(held, expr="node_foo > 3"),)) == []
 
 
 def test_names_that_nothing_yields() -> None:
     wrong = (Rule("g", "sum(a:b:c) > 3", alert="A"), Rule("g", 'up{job="nodes"} == 0', alert="B"))
     assert codes(small(), wrong) == ["collectors/unknown-recorded-name", "collectors/unknown-job"]
-    own = tuple(replace(rule, service="payments/api") for rule in wrong)
+    unscraped = Rule("g", "sum(nodes_cpu) > 3", alert="C")
+    assert codes(small(), (unscraped,)) == ["collectors/unknown-metric"]
+    assert codes(small(), (replace(unscraped, expr='sum(anything{service!=""}) > 3'),)) == []
+    own = tuple(replace(rule, service="payments/api") for rule in (*wrong, unscraped))
     assert codes(small(), own) == []
     assert codes(small(), (Rule("g", 'up{job="payments/api"} == 0', alert="B"),)) == []
 

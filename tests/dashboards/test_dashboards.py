@@ -157,7 +157,7 @@ def test_one_value_of_each_file_reaches_the_output() -> None:
 
     assert board("cluster-dev", changed("dashboards/defaults.yaml", "refresh: 1m", "refresh: 7m"))["refresh"] == "7m"
     assert "Herd" in titles(board("service-payments.api", changed("dashboards/service.yaml", "Pods ready", "Herd")))
-    given = changed("dashboards/defaults.yaml", "https://pilothouse.example", "https://p.example/")
+    given = changed("alerts/links.yaml", "https://pilothouse.example", "https://p.example/")
     assert board("team-payments", given)["links"][1]["url"] == "https://p.example/catalogue/?team=payments"
 
 
@@ -221,8 +221,8 @@ def test_mistakes_have_a_place(text: str, code: str, line: int) -> None:
 
 
 def test_the_portal_needs_an_address() -> None:
-    _, _, problems = read(bundle_content({"dashboards/defaults.yaml": "portalUrl: pilothouse\n"}))
-    assert [problem.code for problem in problems] == ["dashboards/bad-value"]
+    _, _, problems = read(bundle_content({"alerts/links.yaml": "portalUrl: pilothouse\n"}))
+    assert [problem.code for problem in problems] == ["alerts/bad-value"]
 
 
 def test_without_content_there_are_no_dashboards() -> None:

@@ -102,7 +102,7 @@ def test_a_kubeconfig_of_ones_own_keeps_what_it_holds(wallet, tmp_path):
     held = yaml.safe_load(path.read_text())
     assert [item["name"] for item in held["clusters"]] == ["mine", "dev"]
     assert held["preferences"] == {"a": 1}
-    for text in ("a: [", "[]", "clusters: 3"):
+    for text in ("a: [", "[]", "clusters: 3", "[" * 100_000, "a: !!timestamp 2026-13-45"):
         path.write_text(text)
         with pytest.raises(Invalid, match="kubeconfig"):
             wallet.write_kubeconfig(path, credential(), ("p",), "v1")

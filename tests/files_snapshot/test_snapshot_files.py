@@ -241,6 +241,13 @@ def test_large_yaml_that_is_broken(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.usefixtures("small_limit")
+def test_large_yaml_that_is_nested_without_end(tmp_path: Path) -> None:
+    failure = refused(put(tmp_path, "a.yaml", "kind: Pod\nspec: " + "[" * 100_000))
+    assert "nested more than 100 levels deep" in failure.message
+    assert failure.problems[0].place.line == 2
+
+
+@pytest.mark.usefixtures("small_limit")
 def test_large_yaml_that_makes_objects_is_refused(tmp_path: Path) -> None:
     assert "not valid YAML" in refused(put(tmp_path, "a.yaml", "!!python/object/apply:os.system ['true']\n")).message
 

@@ -48,3 +48,16 @@ def test_an_empty_mapping() -> None:
     found = {item.path: item.value for item in effective(Source("s.yaml", text), "Service", "a/x")}
     assert found["spec.podSelector.matchLabels.app"] == "x"
     assert found["spec.exposure"] == "internal"
+
+
+def test_a_value_in_its_short_form_is_shown_as_it_was_written() -> None:
+    text = (
+        "apiVersion: pilothouse.dev/v1\nkind: Service\nmetadata: {name: x, namespace: a}\n"
+        "spec: {team: a, podSelector: {matchLabels: {app: x}},\n"
+        "  egress: [{to: {service: a/z}, ports: [grpc, 8080]}, {to: {service: a/y}, ports: [53/UDP]}]}\n"
+    )
+    found = {item.path: item for item in effective(Source("s.yaml", text), "Service", "a/x")}
+    assert found["spec.egress[0].ports"].value == "grpc, 8080"
+    assert str(found["spec.egress[0].ports"].place) == "s.yaml:5:40"
+    assert found["spec.egress[1].ports"].value == "53/UDP"
+    assert not any(path.startswith("spec.egress[0].ports[") for path in found)

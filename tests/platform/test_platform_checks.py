@@ -13,6 +13,7 @@ from support.builders import platform as build
 
 from pilothouse.inventory.model import Owner, Snapshot
 from pilothouse.labels import LabelSelector, Requirement
+from pilothouse.platform import documents
 from pilothouse.platform.checks import check, check_against, selected_twice
 from pilothouse.platform.model import (
     AccessProfile,
@@ -39,6 +40,7 @@ from pilothouse.platform.model import (
     ServicePeer,
 )
 from pilothouse.problems import Place, Problem, Severity
+from pilothouse.source import Source
 
 
 def full_team(name: str, **fields: Any) -> Any:
@@ -545,3 +547,28 @@ def test_pods_with_another_service_account() -> None:
 
 def test_an_empty_snapshot_says_nothing() -> None:
     assert against(platform(service("a/x")), Snapshot()) == []
+
+
+def test_whoever_refers_to_a_document_that_was_refused_is_not_blamed_as_well() -> None:
+    """Its kind is misspelt, or its apiVersion is a newer one: what it means to declare can be read all the same."""
+    texts = {
+        "a.yaml": "apiVersion: pilothouse.dev/v1\nkind: Servce\nmetadata: {name: api, namespace: a}\n",
+        "b.yaml": "apiVersion: pilothouse.dev/v9\nkind: Service\nmetadata: {name: api, namespace: b}\n",
+        "c.yaml": """\
+apiVersion: pilothouse.dev/v1
+kind: Service
+metadata: {name: api, namespace: c}
+spec:
+  podSelector: {matchLabels: {app: api}}
+  egress:
+    - {to: {service: a/api}, ports: [80]}
+    - {to: {service: b/api}, ports: [80]}
+  team: nobody
+""",
+    }
+    read = documents.read([Source(path, text) for path, text in texts.items()])
+    assert sorted(p.code for p in read.problems) == ["platform/unknown-api-version", "platform/unknown-kind"]
+    assert read.platform.unreadable == {"Service a/api", "Service b/api"}
+    assert found(read.platform, "unknown-service") == []
+    (team,) = found(read.platform, "unknown-team")
+    assert (team.place.line, team.place.column, team.place.width) == (9, 9, 6), "at the team, not at the name"

@@ -69,6 +69,12 @@ def test_a_page_says_who_may_not_propose_and_whom_to_ask(app: Flask) -> None:
     assert "payments-2" in page
 
 
+def test_the_dashboard_is_named_once_the_cluster_is_checked(app: Flask) -> None:
+    assert "service-payments.s01.json" not in text(app, "/catalogue/payments/s01")
+    app.extensions["pilothouse"].current.get().checked("dev")
+    assert "dashboards/service-payments.s01.json" in text(app, "/catalogue/payments/s01")
+
+
 def test_home_shows_what_is_mine(app: Flask) -> None:
     page = text(app, "/")
     assert "payments/s00" in page

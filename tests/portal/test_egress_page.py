@@ -156,7 +156,8 @@ def test_an_error_stands_at_its_line_and_nothing_typed_is_lost(app: Flask, bank:
 def test_a_removed_destination_changes_the_other_list_too(app: Flask, bank: Path) -> None:
     author = login(app, people_of(bank, "payments")[0])
     page = author.post(
-        "/egress/new", data={"service": "cards/cards", "yaml": text_of(bank, "cards/cards"), "action": "remove:0:cards/tokenizer"}
+        "/egress/new",
+        data={"service": "cards/cards", "yaml": text_of(bank, "cards/cards"), "action": "remove:0:cards/tokenizer"},
     )
     assert "removes 1 connection" in page.text
     assert "services/cards/tokenizer.yaml changes along" in page.text

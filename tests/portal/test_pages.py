@@ -33,7 +33,8 @@ from pilothouse.store import findings, jobs
 VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 PAGES = tuple(
     """/ /me /catalogue/ /catalogue/?q=nothing-like-this /catalogue/payments/api /catalogue/ledger/ledger?cluster=dev
-    /problems/ /problems/?severity=info /problems/platform/overlap /jobs/ /audit/ /audit/events /nowhere""".split()
+    /problems/ /problems/?severity=info /problems/platform/overlap /jobs/ /audit/ /audit/events /runbooks/
+    /runbooks/pod-stuck /nowhere""".split()
 )
 XSS = "<script>alert('x')</script>"
 

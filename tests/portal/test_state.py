@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.builders import platform, service
-from support.portal import NOW, Clock, FakeEngine
+from support.portal import NOW, Clock, FakeEngine, make_app
 
 from pilothouse.portal.app import _ticked
 from pilothouse.portal.listing import Query, page_of
@@ -76,6 +76,25 @@ def test_clusters_are_checked_in_the_background(tmp_path: Path) -> None:
     assert [item.code for item in found.all_problems()[0]] == ["x/y"]
     with pytest.raises(KeyError):
         found.inputs("mars")
+
+
+def test_what_pages_derive_is_made_in_the_background_too(tmp_path: Path) -> None:
+    state = current(tmp_path, FakeEngine(platform([service("a/a")])), Clock(), warm=True)
+    made: list[str] = []
+    state.warmers.append(lambda found, name: found.derived(f"tree:{name}", lambda: made.append(name)))
+    found = state.get()
+    assert state._warming
+    state._warming.join(5)
+    found.derived("tree:dev", lambda: made.append("again"))
+    assert made == ["dev"]
+
+
+def test_the_routing_page_asks_for_its_trees_ahead(tmp_path: Path) -> None:
+    app = make_app(tmp_path, platform([service("a/a")]))
+    state = app.extensions["pilothouse"].current
+    found = state.get()
+    state.check_all(found)
+    assert found._once.has("page:routing:dev")
 
 
 def test_a_cluster_that_cannot_be_checked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import pytest
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pilothouse import source
@@ -167,6 +168,33 @@ def test_aliases_cannot_nest_deeper_than_a_text_may() -> None:
     assert nodes == []
     assert problems[0].code == "source/too-complex"
     assert "levels" in problems[0].message
+
+
+def test_plain_data_of_another_program() -> None:
+    text = "a: [1, yes, 2026-01-31, ~, {b: 0x10}]\nlast: &x {c: 1.5}\nagain: *x\n"
+    assert source.plain(text) == {
+        "a": [1, True, "2026-01-31", None, {"b": 16}],
+        "last": {"c": 1.5},
+        "again": {"c": 1.5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "100 levels"),
+        ("- " * 100_000, "100 levels"),
+        ("!!timestamp 2026-13-45", "month"),
+        ("1" * 5000, "digits"),
+        ("!!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("a: &a {b: 1}\nc: {<<: *a}\n", "merge keys"),
+        ("a: 1\n---\na: 2\n", "single document"),
+        ("a: [", "expected"),
+    ],
+)
+def test_what_is_no_plain_data(text: str, message: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=message):
+        source.plain(text)
 
 
 def test_documents_before_one_that_is_too_deep_are_kept() -> None:

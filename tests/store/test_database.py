@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from pilothouse.problems import Conflict, Invalid, Unavailable
 from pilothouse.store import Store, settings
+from pilothouse.store.database import MIGRATIONS, newest_revision
 from pilothouse.store.schema import Moment, metadata
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
@@ -32,6 +34,16 @@ def test_the_migrated_tables_are_those_of_the_metadata(store: Store) -> None:
     with store.read() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_revision_is_that_of_the_last_file(store: Store) -> None:
+    with store.read() as connection:
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    assert found == newest_revision()
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    assert scripts.get_heads() == [found]
+    for script in scripts.walk_revisions():
+        assert Path(script.path).name.startswith(f"v{script.revision}_")
 
 
 def test_migrating_twice_changes_nothing(store: Store) -> None:

@@ -90,9 +90,9 @@ class People:
         return context.new_page()
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith(_STATUS):
+        if message.type == "error" and not message.text.startswith(_STATUS):
             where = message.page.url if message.page else ""
-            self.complaints.append(f"{where}: {message.type}: {message.text}")
+            self.complaints.append(f"{where}: {message.text}")
 
     def _response(self, response: Response) -> None:
         if response.status >= 500:

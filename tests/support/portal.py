@@ -61,7 +61,10 @@ class FakeEngine:
         return Inputs(self.platform, self.platform.clusters[cluster], snapshot, content, today), ()
 
     def check(self, opened: Any, cluster: str, today: date) -> Checked:
-        return Checked(tuple((self.checked or {}).get(cluster, ())), ())
+        paths = tuple(
+            f"dashboards/service-{item.namespace}.{item.name}.json" for item in self.platform.services.values()
+        )
+        return Checked(tuple((self.checked or {}).get(cluster, ())), paths)
 
     def edges(self, inputs: Inputs) -> edges.Edges:
         return edges.of(inputs)

@@ -190,5 +190,23 @@ def test_the_worker_runs_its_jobs_and_what_is_asked_for(upkeep: Upkeep) -> None:
     assert not thread.is_alive()
 
 
+def test_a_job_waits_while_another_process_holds_the_database(upkeep: Upkeep) -> None:
+    ran: list[str] = []
+
+    def good(_: Upkeep) -> Outcome:
+        ran.append("good")
+        return Outcome(JobState.OK, "done")
+
+    worker = Worker(upkeep, (Job("good", "Works", timedelta(hours=1), good),))
+    jobs.register(upkeep.store, "good", "Works", "every hour", upkeep.clock())
+    patient, upkeep.store = upkeep.store, Store(upkeep.data, busy_seconds=0.05)
+    with patient.write():
+        outcome = worker.run_job("good")
+    assert outcome.state is JobState.FAILED
+    assert "is locked by another process" in outcome.message
+    assert ran == []
+    assert worker.run_job("good").state is JobState.OK
+
+
 def test_the_table_of_jobs_is_that_of_the_documentation() -> None:
     assert [job.name for job in JOBS] == ["reload", "render", "drift", "expire", "verify-ledger", "remind"]

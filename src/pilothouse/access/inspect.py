@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pilothouse.access import certificates, words
 from pilothouse.access.names import GroupName, is_system
 from pilothouse.problems import Invalid
+from pilothouse.source import plain
 
 MAX_BYTES = 1_000_000
 
@@ -61,12 +62,13 @@ def _load(data: bytes) -> list[x509.Certificate]:
 
 def _kubeconfig(text: str) -> Iterator[tuple[str, x509.Certificate]]:
     try:
-        config = yaml.safe_load(text)
+        config = plain(text)
     except yaml.YAMLError as failure:
         raise Invalid("this is neither a PEM certificate nor a kubeconfig") from failure
     users = config.get("users") if isinstance(config, dict) else None
     for item in users if isinstance(users, list) else ():
-        data = (item.get("user") or {}).get("client-certificate-data") if isinstance(item, dict) else None
+        user = item.get("user") if isinstance(item, dict) else None
+        data = user.get("client-certificate-data") if isinstance(user, dict) else None
         if isinstance(data, str):
             try:
                 decoded = base64.b64decode(data, validate=True)

@@ -34,9 +34,9 @@ def read(content: Content) -> Mapping[str, Runbook]:
     source = content.get(PATH)
     text = source.text if source else ""
     heads = list(_SECTION.finditer(text))
-    ends = [*(head.start() for head in heads[1:]), len(text)]
     found: dict[str, Runbook] = {}
-    for head, end in zip(heads, ends, strict=True):
+    for number, head in enumerate(heads, start=1):
+        end = heads[number].start() if number < len(heads) else len(text)
         name = name_of(head[1])
         found.setdefault(name, Runbook(name, head[1], text[head.end() : end].strip()))
     return found

@@ -118,8 +118,7 @@ class _Writer:
             self.sequence(value, indent, lines)
 
     def mapping(self, data: Mapping[Any, Any], indent: str, lead: str, lines: list[str]) -> None:
-        strings = self.strings
-        below = indent + "  "
+        strings, below = self.strings, indent + "  "
         for key, value in data.items():
             name = strings.get(key) or self.key(key)
             if type(value) is str or isinstance(value, str):
@@ -132,18 +131,17 @@ class _Writer:
             lead = indent
 
     def sequence(self, data: Sequence[Any], indent: str, lines: list[str]) -> None:
-        strings = self.strings
-        below = indent + "  "
+        strings, below, first = self.strings, indent + "  ", indent + "- "
         for item in data:
             if type(item) is str or isinstance(item, str):
-                lines.append(f"{indent}- {strings.get(item) or self.string(item, indent)}")
+                lines.append(f"{first}{strings.get(item) or self.string(item, indent)}")
             elif (type(item) is dict or isinstance(item, Mapping)) and item:
-                self.part(item, below, indent + "- ", lines)
+                self.part(item, below, first, lines)
             elif isinstance(item, _CONTAINERS) and item:
                 lines.append(f"{indent}-")
                 self.part(item, below, below, lines)
             else:
-                lines.append(f"{indent}- {_flow(item)}")
+                lines.append(f"{first}{_flow(item)}")
 
     def key(self, key: Any) -> str:
         if not isinstance(key, str):

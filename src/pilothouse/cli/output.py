@@ -81,10 +81,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
 
 
 def console() -> Any:
-    """A rich console on stdout; 140 columns wide when the output is no terminal, so that tables stay whole."""
+    """A rich console on stdout; 200 columns wide when the output is no terminal, so that paths stay whole."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def print_problems(problems: Iterable[Problem], output: str = "text") -> None:

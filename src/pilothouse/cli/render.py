@@ -13,6 +13,7 @@ import click
 from pilothouse import reports
 from pilothouse.cli import opening
 from pilothouse.cli.output import Progress, emit, exit_for, print_problems, report_option, table
+from pilothouse.files.garbage import collector_paused
 from pilothouse.problems import Invalid, Problem, Severity
 from pilothouse.workflows import rendering
 from pilothouse.workflows.rendering import ClusterResult, Opened, Result
@@ -83,6 +84,7 @@ def _together(problems: Iterable[Problem], clusters: int) -> list[Problem]:
     ]
 
 
+@collector_paused()
 def _run(platform: Path, work: Work, show: Show) -> None:
     progress = Progress()
     try:

@@ -84,6 +84,7 @@ def _serve(
     proxies: tuple[str, ...],
     worker: bool,
     ready: Callable[[str], None] | None = None,
+    opened: bool = False,
 ) -> None:
     from pilothouse.cli.processes import Process, Supervisor, claim, listen
     from pilothouse.portal.app import utc_now
@@ -92,12 +93,13 @@ def _serve(
 
     _check_tls(tls_cert, tls_key)
     _check_networks(proxies)
+    _check_platform(data, platform)
     store = Store(data)
     folder = store.folder or data
     lock = claim(folder)
     store.migrate()
     secret_key(folder)
-    root = _platform(folder, platform or str(settings.get(store, PLATFORM_KEY, "")))
+    root = Path(platform) if opened else _platform(folder, platform or str(settings.get(store, PLATFORM_KEY, "")))
     settings.put(store, PLATFORM_KEY, str(root), utc_now())
     kept = settings.get(store, PORT_KEY, PORT)
     open_socket = listen(host, kept if port is None else port, search=port is None)
@@ -187,6 +189,26 @@ def _check_networks(networks: tuple[str, ...]) -> None:
             ) from failure
 
 
+def _is_address(wanted: str) -> bool:
+    """Whether it is the address of a Git repository, and not a folder."""
+    return "://" in wanted or (":" in wanted and not Path(wanted).exists() and not wanted.startswith("/"))
+
+
+def _check_platform(data: Path, wanted: str) -> None:
+    """Refuse, before a data folder is made, what could never be served from it."""
+    from pilothouse.store.database import DATABASE
+    from pilothouse.workflows.rendering import open_platform
+
+    if wanted and not _is_address(wanted):
+        open_platform(Path(wanted))
+    elif not wanted and not (data / DATABASE).exists():
+        raise _no_platform()
+
+
+def _no_platform() -> Invalid:
+    return Invalid("no platform is named", "give --platform FOLDER, or try `pilothouse demo`")
+
+
 def _platform(data: Path, wanted: str) -> Path:
     """The platform's folder: the one named, the copy of the repository named, or the one in the data folder."""
     from pilothouse.files import git
@@ -195,9 +217,9 @@ def _platform(data: Path, wanted: str) -> Path:
 
     own = data / PLATFORM
     if not wanted and not own.is_dir():
-        raise Invalid("no platform is named", "give --platform FOLDER, or try `pilothouse demo`")
+        raise _no_platform()
     root = Path(wanted) if wanted else own
-    if "://" in wanted or (":" in wanted and not root.exists() and not wanted.startswith("/")):
+    if _is_address(wanted):
         root = own
         if not own.is_dir():
             git.clone(wanted, own)
@@ -232,10 +254,13 @@ def demo(
     from pilothouse.workflows import demo as making
     from pilothouse.workflows.rendering import open_platform
 
+    source = platform or example()
+    if not (data / making.PLATFORM).exists():
+        open_platform(source)  # refused here, nothing is left that the next start would find
     store = Store(data)
     store.migrate()
     folder = store.folder or data
-    root = making.import_platform(platform or example(), folder)
+    root = making.import_platform(source, folder)
     declared = open_platform(root).loaded.platform
     people = making.add_people(store, declared, making.people(declared), utc_now(), renew=new_passwords)
     store.close()
@@ -251,7 +276,7 @@ def demo(
             click.echo("Forgotten? `pilothouse demo --new-passwords` makes new ones.\n")
         click.echo(f"pilothouse demo at {address} (Ctrl-C ends it)")
 
-    _serve(folder, str(root), host, port, tls_cert, tls_key, proxies, worker=True, ready=ready)
+    _serve(folder, str(root), host, port, tls_cert, tls_key, proxies, worker=True, ready=ready, opened=True)
 
 
 @click.command()
@@ -261,6 +286,7 @@ def worker(data: Path, platform: str) -> None:
     """Run the worker's jobs alone, where the portal was started with --no-worker."""
     from pilothouse.store import Store, settings
 
+    _check_platform(data, platform)
     store = Store(data)
     store.migrate()
     folder = store.folder or data

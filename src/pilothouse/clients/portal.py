@@ -121,6 +121,28 @@ class PortalClient:
         query = urlencode({name: value for name, value in filters.items() if value})
         return self._call("GET", f"/access/ledger?{query}".rstrip("?"))
 
+    # ------------------------------------------------------------ proposals
+
+    def proposals(self, **filters: str) -> dict[str, Any]:
+        """`items` and `total`; filters `author`, `waiting` (`yes`), `state`, `service`, `team`."""
+        query = urlencode({name: value for name, value in filters.items() if value})
+        return self._call("GET", f"/proposals?{query}".rstrip("?"))
+
+    def proposal(self, number: int) -> dict[str, Any]:
+        return self._call("GET", f"/proposals/{number}")
+
+    def preview(self, change: Mapping[str, Any]) -> dict[str, Any]:
+        """What a change would do: `service`, and `text`, or `add` and `remove`. Nothing is stored."""
+        return self._call("POST", "/proposals/preview", change)
+
+    def propose(self, change: Mapping[str, Any]) -> dict[str, Any]:
+        """The same with `title`, `reason` and `submit`: the proposal that was made."""
+        return self._call("POST", "/proposals", change)
+
+    def proposal_step(self, number: int, word: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """`decide`, `submit`, `withdraw` or `retry`."""
+        return self._call("POST", f"/proposals/{number}/{quote(word, safe='')}", body)
+
     # ------------------------------------------------------------ plumbing
 
     def _signed(self, answer: Mapping[str, Any]) -> Signed:

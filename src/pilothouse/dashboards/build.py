@@ -1,7 +1,7 @@
 """A definition as Grafana's JSON, made with grafana-foundation-sdk.
 
-The SDK takes milliseconds for a dashboard, so it builds one per definition and set of conditions; what makes it one
-service's own is put in afterwards, as text.
+The SDK takes milliseconds for a dashboard, so it builds one per definition and set of conditions, for all clusters;
+what makes it one service's own is put in afterwards, as text.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from pilothouse.dashboards.model import Defaults, Definition, Panel, Row
@@ -18,6 +19,7 @@ UID = "@uid@"
 DATASOURCE = "datasource"
 
 
+@lru_cache(maxsize=64)
 def template(definition: Definition, defaults: Defaults, meets: frozenset[str]) -> str:
     """The dashboard's JSON with placeholders, `UID` and `LINKS` still in it: sorted keys, indented by two."""
     with warnings.catch_warnings():

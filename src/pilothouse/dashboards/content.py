@@ -115,9 +115,7 @@ def read(content: Content) -> tuple[Defaults, tuple[Definition, ...], Problems]:
 
 
 def _defaults(parsed: _Defaults) -> Defaults:
-    return Defaults(
-        refresh=parsed.refresh, since=parsed.since, timezone=parsed.timezone, tags=tuple(parsed.tags)
-    )
+    return Defaults(refresh=parsed.refresh, since=parsed.since, timezone=parsed.timezone, tags=tuple(parsed.tags))
 
 
 def _placeholders(parsed: _Definition, node: Node) -> list[Problem]:

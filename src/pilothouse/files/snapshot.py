@@ -21,7 +21,7 @@ from pilothouse.files.reading import walk
 from pilothouse.inventory.model import Snapshot
 from pilothouse.inventory.parse import NEWER_API, Locate, at, parse
 from pilothouse.problems import Invalid, Place, Problem, Problems, Unavailable, error, info, ordered, warning
-from pilothouse.source import MAX_BYTES, Node, Source, load
+from pilothouse.source import MAX_BYTES, Node, PlainLoader, Source, load
 
 SNAPSHOTS = "snapshots"
 SUFFIXES = (".json", ".yaml", ".yml")
@@ -214,18 +214,10 @@ def _json(text: str, shown: str, file: Path, aside: _Aside) -> list[tuple[Any, L
 
 # ---------------------------------------------------------------- large YAML
 
-_FastLoader: Any = type("_FastLoader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
-# Dates stay strings, as in JSON. kubectl quotes the other words that YAML 1.1 would misread.
-_FastLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _FastLoader.yaml_implicit_resolvers.items()
-}
-
 
 def _large_yaml(text: str, shown: str) -> list[Any]:
     try:
-        # A subclass of the safe loader: no tag makes anything but plain data.
-        found = [data for data in yaml.load_all(text, Loader=_FastLoader) if _is_object(data)]
+        found = [data for data in yaml.load_all(text, Loader=PlainLoader) if _is_object(data)]
     except yaml.MarkedYAMLError as failure:
         mark = failure.problem_mark or failure.context_mark
         place = Source(shown, text).place(mark.line + 1, mark.column + 1) if mark else Place(shown)

@@ -26,6 +26,7 @@ import yaml
 
 from pilothouse.artifacts.write import to_yaml
 from pilothouse.problems import Invalid, Unavailable
+from pilothouse.source import plain
 
 EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
@@ -235,7 +236,7 @@ def _kubeconfig(path: Path) -> dict[str, Any]:
     """The file's configuration, or an empty one."""
     empty: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = plain(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return empty
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as failure:

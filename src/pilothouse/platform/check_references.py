@@ -36,7 +36,7 @@ def _service(platform: Platform, service: Service) -> Iterator[Problem]:
         yield error(
             "platform/unknown-team",
             f"`{service.key}` belongs to team `{service.team}`, which is not declared",
-            service.place,
+            service.team_place if service.team_place.path else service.place,
             _hint(platform, service.team, platform.teams),
             teams=teams,
         )

@@ -7,6 +7,7 @@ problems; a document with a problem is left out of the platform and remembered i
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,7 +177,7 @@ class _Reader:
 
     def _refuse(self, node: Node, problem: Problem) -> None:
         self.problems.append(problem)
-        self.unreadable.add(node.source.path)
+        self.unreadable.add(_meant(node) or node.source.path)
 
     def finish(self) -> Documents:
         teams: dict[str, Team] = self.values["Team"]
@@ -212,6 +213,14 @@ def document_key(node: Node, kind: str) -> str:
     if kind != "Service":
         return name
     return f"{namespace}/{name}" if isinstance(namespace, str) else ""
+
+
+def _meant(node: Node) -> str:
+    """Such as `Service payments/api`, where a document that is refused still says what it declares, or ""."""
+    kind = node.data.get("kind") if isinstance(node.data, dict) else None
+    kinds = difflib.get_close_matches(kind, MODELS, n=1) if isinstance(kind, str) else []
+    key = document_key(node, kinds[0]) if kinds else ""
+    return f"{kinds[0]} {key}" if key else ""
 
 
 def _duplicate(kind: str, key: str, place: Place, first: Place) -> Problem:

@@ -31,16 +31,22 @@ def effective(text: Source, kind: str, key: str) -> tuple[Effective, ...]:
 
 
 def _leaves(node: Node, value: Any, path: Path) -> Iterator[Effective]:
-    if isinstance(value, dict) and value:
+    if path in node.values and _is_short(_given(node, path)):  # such as a port `grpc`, of which the model makes more
+        yield Effective(_dotted(path), _say(_given(node, path)), node.at(*path))
+    elif isinstance(value, dict) and value:
         for name, item in value.items():
             yield from _leaves(node, item, (*path, name))
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for index, item in enumerate(value):
             yield from _leaves(node, item, (*path, index))
-    elif path in node.values:
-        yield Effective(_dotted(path), _say(_given(node, path)), node.at(*path))
     elif value is not None and value != [] and value != {} and value != "":
         yield Effective(_dotted(path), _say(value))
+
+
+def _is_short(given: Any) -> bool:
+    """A scalar, or a list of nothing else."""
+    items = given if isinstance(given, list) else [given]
+    return not any(isinstance(item, dict | list) for item in items)
 
 
 def _given(node: Node, path: Path) -> Any:

@@ -274,6 +274,7 @@ class Service:
     clusters: frozenset[str] = frozenset()
     """The clusters that it runs on; empty means all of them."""
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+    team_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def key(self) -> str:

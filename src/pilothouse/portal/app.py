@@ -139,6 +139,7 @@ def _frame(app: Flask) -> None:
         }
 
     app.jinja_env.filters["when"] = lambda moment: words.relative(moment, now())
+    app.jinja_env.filters["countdown"] = lambda moment: words.countdown(moment, now())
     app.jinja_env.filters["ticked"] = _ticked
     app.jinja_env.filters["utc"] = words.utc
     app.jinja_env.filters["duration"] = words.duration

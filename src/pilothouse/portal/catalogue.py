@@ -247,5 +247,5 @@ def _dashboard(item: Service, cluster: str) -> str:
         paths = found.checked(cluster).paths
     except PilothouseError:
         return ""
-    wanted = (f"{item.namespace}-{item.name}.json", f"{item.namespace}/{item.name}.json")
-    return next((path for path in paths if path.startswith("dashboards/") and path.endswith(wanted)), "")
+    path = f"dashboards/service-{item.namespace}.{item.name}.json"
+    return path if path in paths else ""

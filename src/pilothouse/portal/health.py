@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 from prometheus_client.core import Metric
 
+from pilothouse.portal import authorities
 from pilothouse.portal.frame import Portal, portal, public
 from pilothouse.portal.metrics import CONTENT_TYPE, gauge
 from pilothouse.problems import PilothouseError
@@ -59,6 +60,13 @@ def start(portal: Portal) -> None:
     portal.backends["platform"] = platform
     portal.backends["worker"] = worker
 
+    folder = portal.settings.data / authorities.FOLDER
+
+    def embedded() -> list[str]:
+        """Clusters whose authority is ours; one that is not declared any more has nobody whom its end would hurt."""
+        declared = portal.current.get().platform.clusters.values()
+        return [item.name for item in declared if item.authority.backend == "embedded"]
+
     def collect() -> list[Metric]:
         rows = jobs.everything(portal.store)
         return [
@@ -85,6 +93,12 @@ def start(portal: Portal) -> None:
                 "1 while the folder's present state cannot be loaded.",
                 (),
                 [((), 1 if portal.current.get().reason else 0)],
+            ),
+            gauge(
+                "pilothouse_authority_expires_timestamp_seconds",
+                "When the embedded authority of a cluster ends.",
+                ("cluster",),
+                [((name,), end) for name, end in authorities.expiries(folder, embedded())],
             ),
         ]
 

@@ -16,9 +16,10 @@ from pilothouse.alerts.routing.intervals import zone
 from pilothouse.alerts.when import parse_moment
 from pilothouse.platform.model import Platform
 from pilothouse.portal.forms import Form
-from pilothouse.portal.frame import NavItem, live, me, now
+from pilothouse.portal.frame import NavItem, Portal, live, me, now
 from pilothouse.portal.listing import Query, page_of
 from pilothouse.portal.pictures import route_tree
+from pilothouse.portal.state import Live
 from pilothouse.problems import Invalid, Problems, has_errors
 from pilothouse.promql.model import Rule
 from pilothouse.source import Source
@@ -42,12 +43,20 @@ class Asked:
 
 
 def asked(cluster: str) -> Asked:
+    return asked_of(live(), cluster)
+
+
+def asked_of(found: Live, cluster: str) -> Asked:
     def make() -> Asked:
-        inputs = live().inputs(cluster)
+        inputs = found.inputs(cluster)
         tree, rules = routing.tree_of(inputs), alerts.rules(inputs)
         return Asked(tree, rules, routing.declared_alerts(tree, rules))
 
-    return live().derived(f"routing:{cluster}", make)
+    return found.derived(f"routing:{cluster}", make)
+
+
+def start(state: Portal) -> None:
+    state.current.warmers.append(asked_of)
 
 
 def chosen_cluster() -> str:

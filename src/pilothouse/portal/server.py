@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 from flask import Flask
-from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # it ships no types
+from gunicorn.app.base import BaseApplication
 
 from pilothouse import logs
 from pilothouse.clients import notify

@@ -224,6 +224,8 @@ class Current:
         self._every = every
         self._engine = engine or Workflows()
         self._warm = warm
+        self.warmers: list[Callable[[Live, str], object]] = []
+        """What pages derive for a cluster and would rather not make their first reader wait for."""
         self._live: Live | None = None
         self._looked_at: datetime | None = None
         self._refreshing = threading.Lock()
@@ -264,7 +266,7 @@ class Current:
             self._live = fresh
             log.info("platform loaded", services=len(platform.services), problems=len(problems))
             if self._warm:
-                self._warming = threading.Thread(target=self._check_all, args=(fresh,), name="warm", daemon=True)
+                self._warming = threading.Thread(target=self.check_all, args=(fresh,), name="warm", daemon=True)
                 self._warming.start()
             return fresh
 
@@ -287,13 +289,16 @@ class Current:
         self._live = kept
         return kept
 
-    def _check_all(self, wanted: Live) -> None:
+    def check_all(self, wanted: Live) -> None:
+        """Derive what every page needs of every cluster; ends early once a newer platform was loaded."""
         for name in wanted.clusters:
             if self._live is None or self._live._once is not wanted._once:
                 return  # a newer platform is there
             try:
                 wanted.edges(name)
                 wanted.checked(name)
+                for make in self.warmers:
+                    make(wanted, name)
             except PilothouseError as failure:
                 log.warning("cluster not checked", cluster=name, reason=failure.message)
             except Exception as failure:

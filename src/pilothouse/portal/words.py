@@ -56,6 +56,21 @@ def relative(moment: datetime, now: datetime) -> str:
     return f"in {text}" if difference > timedelta() else f"{text} ago"
 
 
+def countdown(moment: datetime, now: datetime) -> str:
+    """`in 15 h 59 min`, `in 45 s`: as static/app.js lets it run on, so that nothing jumps when it begins."""
+    left = (moment - now).total_seconds()
+    size = int(abs(left))
+    if size < 5:
+        return "now"
+    if size >= 2 * 86400:
+        text = f"{size // 86400} d"
+    elif size >= 3600:
+        text = f"{size // 3600} h {size % 3600 // 60} min"
+    else:
+        text = f"{size // 60} min" if size >= 120 else f"{size} s"
+    return f"in {text}" if left > 0 else f"{text} ago"
+
+
 def _largest(size: timedelta) -> str:
     seconds = int(size.total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):

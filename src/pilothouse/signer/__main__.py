@@ -42,7 +42,7 @@ def log(fields: Mapping[str, Any]) -> None:
     """One line of JSON on stderr; what comes from outside stays escaped. On a terminal only what went wrong."""
     if fields.get("event") == "ping" or (sys.stderr.isatty() and fields.get("outcome") not in _WORTH_SHOWING):
         return
-    line = {"at": utc_now().isoformat(timespec="milliseconds"), "process": "signer"} | dict(fields)
+    line = {"timestamp": utc_now().isoformat(timespec="milliseconds"), "process": "signer"} | dict(fields)
     print(json.dumps(line), file=sys.stderr, flush=True)
 
 

@@ -95,6 +95,8 @@ class Store:
 
     def migrate(self) -> None:
         """Bring the tables to this version's schema. Safe when several processes start at once."""
+        if self._is_current():
+            return
         from alembic import command
         from alembic.config import Config
         from alembic.util import CommandError
@@ -112,6 +114,15 @@ class Store:
         if self.folder is not None:
             for path in self.folder.glob(f"{DATABASE}*"):
                 path.chmod(0o600)
+
+    def _is_current(self) -> bool:
+        """Whether nothing is to be done: known without alembic, whose import takes longer than all the rest."""
+        try:
+            with self.read() as connection:
+                found = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalars().all()
+        except Unavailable:
+            return False  # no tables yet, or something that the migration itself will name
+        return list(found) == [newest_revision()]
 
     def check(self) -> None:
         """Raise `Unavailable` unless the database answers and has its tables."""
@@ -153,6 +164,11 @@ class Store:
                 f"cannot write the database {self.name} ({reason})", "check the owner and mode of the folder"
             )
         return Unavailable(f"the database {self.name} does not answer: {reason}", "check that it runs and has space")
+
+
+def newest_revision() -> str:
+    """The revision of the last migration: its file is called `v<revision>_<what>.py`."""
+    return max(path.name[1:].split("_")[0] for path in (MIGRATIONS / "versions").glob("v*_*.py"))
 
 
 def make_folder(folder: Path) -> Path:

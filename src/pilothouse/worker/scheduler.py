@@ -72,9 +72,15 @@ class Worker:
         self._stopped.set()
 
     def run_job(self, name: str) -> Outcome:
-        """Run one job now and remember what came of it."""
-        job = self.jobs[name]
-        store, clock = self.context.store, self.context.clock
+        """Run one job now and remember what came of it. Without the store it waits for its next turn."""
+        try:
+            return self._run(self.jobs[name])
+        except PilothouseError as failure:
+            log.warning("job put off", job=name, reason=failure.message)
+            return Outcome(JobState.FAILED, failure.message)
+
+    def _run(self, job: Job) -> Outcome:
+        name, store, clock = job.name, self.context.store, self.context.clock
         jobs.started(store, name, clock())
         try:
             outcome = upkeep.run(job, self.context)

@@ -7,7 +7,7 @@ proposal carries that line of the other document along, and the other team is as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from typing import Any
@@ -19,7 +19,7 @@ from pilothouse.platform.model import Edge, Platform, Service, ServicePeer
 from pilothouse.policies import effect, guardrails
 from pilothouse.policies.edges import ServiceEdge
 from pilothouse.policies.effect import Effect, new_problems
-from pilothouse.policies.guardrails import By
+from pilothouse.policies.guardrails import Approval, By
 from pilothouse.problems import (
     Denied,
     Invalid,
@@ -80,6 +80,8 @@ class Preview:
     after: Service | None = None
     is_known: bool = True
     """Whether the effect is known: it is not while the documents themselves have errors."""
+    clusters: tuple[str, ...] = ()
+    """Those that the service runs on, before or after."""
     neighbours: tuple[Neighbour, ...] = ()
     """Who comes and where it goes, with what the change brings and takes marked, over all clusters."""
 
@@ -98,7 +100,8 @@ class Preview:
         found: dict[object, list[str]] = {}
         for cluster, item in self.effects.items():
             same = tuple(replace(change, example="") for change in item.changes)
-            found.setdefault((same, item.isolation, item.cut), []).append(cluster)
+            cut = tuple(part for part in item.cut if part.is_new)
+            found.setdefault((same, item.isolation, cut), []).append(cluster)
         return tuple((tuple(clusters), self.effects[clusters[0]]) for clusters in found.values())
 
     @property
@@ -113,7 +116,11 @@ class Preview:
         where: dict[str, list[str]] = {}
         for cluster, found in self.effects.items():
             where.setdefault(found.summary, []).append(cluster)
-        return "; ".join(f"{text} on {', '.join(clusters)}" for text, clusters in where.items())
+        every = len(self.clusters) > 1
+        return "; ".join(
+            f"{text} on {'every cluster' if every and set(names) == set(self.clusters) else ', '.join(names)}"
+            for text, names in where.items()
+        )
 
 
 def target(opened: Opened, key: str) -> Target:
@@ -147,13 +154,16 @@ def with_edges(
     for index in sorted(set(remove), reverse=True):
         text = edit.remove_item(text, key, field_, index)
     for item in add:
-        text = edit.add_item(text, key, field_, _with_dates(item))
+        text = edit.add_item(text, key, field_, _as_people_write(item))
     return text
 
 
-def _with_dates(item: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no dates: one that came as text is written without quotes, as people write it."""
-    found = dict(item)
+_ORDER = ("to", "from", "ports", "clusters", "reason", "expires")
+
+
+def _as_people_write(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields in the order of the documents; a date that came as text (JSON has none) without quotes."""
+    found = {name: item[name] for name in (*_ORDER, *sorted(set(item) - set(_ORDER), key=str)) if name in item}
     if isinstance(found.get("expires"), str):
         try:
             found["expires"] = date.fromisoformat(found["expires"])
@@ -163,10 +173,18 @@ def _with_dates(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def preview(
-    opened: Opened, key: str, text: str, today: date, inputs_of: InputsOf | None = None, author: Person | None = None
+    opened: Opened,
+    key: str,
+    text: str,
+    today: date,
+    inputs_of: InputsOf | None = None,
+    author: Person | None = None,
+    clusters: Collection[str] = (),
 ) -> Preview:
-    """What would follow if the file of the service had that text. Whatever is wrong with the text is
-    among the problems; it is never raised, so that nothing typed is lost."""
+    """What would follow if the file of the service had that text, on those clusters (none named: on all).
+
+    Whatever is wrong with the text is among the problems; it is never raised, so that nothing typed is lost.
+    """
     found = target(opened, key)
     if text == found.text:
         return Preview(found, {}, after=found.service)
@@ -179,21 +197,25 @@ def preview(
     after = candidate.loaded.platform.services.get(key)
     problems = list(new_problems(opened.problems, candidate.problems))
     strays = _strays(opened, candidate, found)
-    if after is not None and not strays:
-        files |= _companions(opened, candidate, found.service, after, files)
-        if len(files) > 1:
-            candidate = open_platform(opened.root, files)
-            after = candidate.loaded.platform.services.get(key)
-            problems = list(new_problems(opened.problems, candidate.problems))
+    if after is not None and not strays and (along := _companions(opened, candidate, found.service, after, files)):
+        files |= along
+        candidate = open_platform(opened.root, files)
+        after = candidate.loaded.platform.services.get(key)
+        problems = list(new_problems(opened.problems, candidate.problems))
     problems += strays
+    if after is None:
+        # A service that cannot be read is missing for others too: what they then say of it is no mistake of theirs.
+        own = [problem for problem in problems if problem.place.path == found.path]
+        problems = own if has_errors(own) else problems
     if after is None and not has_errors(problems):
         problems.append(_gone(found))
     if has_errors(problems) or after is None:
         return Preview(found, files, ordered(problems), after=after, is_known=False)
-    effects, more, around = _effects(opened, candidate, found.service, after, today, inputs_of)
+    effects, more, around = _effects(opened, candidate, found.service, after, today, inputs_of, clusters)
     problems += [problem for problem in more if problem.place.path in files or found.service.team in problem.teams]
-    needed = _needed(opened, found.service, after, files, author)
-    return Preview(found, files, ordered(problems), effects, needed, after, neighbours=around)
+    needed = _needed(opened, candidate, found.service, after, files, author)
+    runs_on = tuple(name for name in opened.loaded.platform.clusters if _runs(name, found.service, after))
+    return Preview(found, files, ordered(problems), effects, needed, after, True, runs_on, around)
 
 
 def _gone(found: Target) -> Problem:
@@ -224,6 +246,8 @@ def _strays(opened: Opened, candidate: Opened, found: Target) -> list[Problem]:
             old, new = was.get(key), now.get(key)
             if old == new or (item.name == "services" and key == found.service.key):
                 continue
+            if isinstance(old, Service) and isinstance(new, Service) and _is_other_end(old, new, found.service):
+                continue  # a service of the same file that changed along
             if new is not None or not cut_short:
                 what = f"{item.name.removesuffix('s')} {key}"
                 strays.append((what, new.place if new else Place(found.path)))
@@ -236,6 +260,15 @@ def _strays(opened: Opened, candidate: Opened, found: Target) -> list[Problem]:
         )
         for what, place in strays
     ]
+
+
+def _is_other_end(old: Service, new: Service, service: Service) -> bool:
+    """Whether the two differ in nothing but what their lists of `ingress` say about the service."""
+    if old.ingress is None or new.ingress is None or replace(old, ingress=None) != replace(new, ingress=None):
+        return False
+    us = ServicePeer(service.namespace, service.name)
+    before, after = ([edge for edge in end.ingress or () if edge.peer != us] for end in (old, new))
+    return before == after
 
 
 def _companions(
@@ -299,14 +332,20 @@ def _ingress_item(service: Service, edge: Edge) -> dict[str, Any]:
 
 
 def _effects(
-    opened: Opened, candidate: Opened, before: Service, after: Service, today: date, inputs_of: InputsOf | None
+    opened: Opened,
+    candidate: Opened,
+    before: Service,
+    after: Service,
+    today: date,
+    inputs_of: InputsOf | None,
+    clusters: Collection[str],
 ) -> tuple[dict[str, Effect], list[Problem], tuple[Neighbour, ...]]:
     effects: dict[str, Effect] = {}
     problems: list[Problem] = []
     around: dict[str, neighbours.Ends] = {}
     platform = candidate.loaded.platform
     for name in platform.clusters:
-        if not before.runs_on(name) and not after.runs_on(name):
+        if not _runs(name, before, after) or (clusters and name not in clusters):
             continue
         now = inputs_of(name) if inputs_of else inputs_for(opened, name, today)[0]
         then = replace(now, platform=platform, cluster=platform.clusters[name], content=candidate.loaded.content)
@@ -317,6 +356,10 @@ def _effects(
         if found.changes or found.isolation or any(cut.is_new for cut in found.cut):
             effects[name] = replace(found, edges_before=(), edges_after=())
     return effects, _said_once(problems), neighbours.compare(around)
+
+
+def _runs(cluster: str, *services: Service) -> bool:
+    return any(service.runs_on(cluster) for service in services)
 
 
 def _declared(edges: Iterable[ServiceEdge]) -> tuple[ServiceEdge, ...]:
@@ -340,24 +383,34 @@ def _said_once(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _needed(
-    opened: Opened, before: Service, after: Service, files: Mapping[str, str], author: Person | None
+    opened: Opened, candidate: Opened, before: Service, after: Service, files: Mapping[str, str], author: Person | None
 ) -> tuple[Needed, ...]:
     """Who must agree, each role once with every reason; the author's own team is not asked by itself."""
-    platform = opened.loaded.platform
+    platform, content = opened.loaded.platform, opened.loaded.content
     why: dict[str, list[str]] = {}
     if before.team != after.team:
         why[f"team:{after.team}"] = [f"{after.key} becomes a service of team {after.team}"]
-    for approval in guardrails.review(before, after, opened.loaded.content, platform):
-        kind = "second-person" if approval.by is By.SECOND_PERSON else "team"
-        why.setdefault(f"{kind}:{approval.team}", []).append(approval.why)
-    for service in platform.services.values():
-        role = f"team:{service.team}"
-        if service.key != after.key and service.place.path in files and service.team != after.team and role not in why:
-            why[role] = [f"the document of {service.key} changes along"]
-    if author is not None:
-        for team in author.teams:
-            why.pop(f"team:{team}", None)
+    for approval in guardrails.review(before, after, content, platform):
+        why.setdefault(_role(approval), []).append(approval.why)
+    for other in platform.services.values():
+        if other.key == after.key or other.place.path not in files:
+            continue
+        # A document that changes along is judged like one that somebody changed by hand.
+        for approval in guardrails.review(other, candidate.loaded.platform.services.get(other.key), content, platform):
+            if approval.team != after.team or approval.by is By.SECOND_PERSON:
+                why.setdefault(_role(approval), []).append(approval.why)
+        if other.team != after.team and f"team:{other.team}" not in why:
+            why[f"team:{other.team}"] = [f"the document of {other.key} changes along"]
+    for role in [name for name in why if name.startswith("second-person:")]:
+        # Whoever agrees as the second person of a team agrees for that team.
+        why[role] += why.pop(f"team:{role.partition(':')[2]}", [])
+    for team in author.teams if author else ():
+        why.pop(f"team:{team}", None)
     return tuple(Needed(role, "; ".join(dict.fromkeys(reasons))) for role, reasons in sorted(why.items()))
+
+
+def _role(approval: Approval) -> str:
+    return f"{'second-person' if approval.by is By.SECOND_PERSON else 'team'}:{approval.team}"
 
 
 # ---------------------------------------------------------------- decisions

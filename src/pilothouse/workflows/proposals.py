@@ -221,16 +221,16 @@ def roles_for(proposal: Proposal, person: Person, platform: Platform) -> tuple[s
 def only_role(proposal: Proposal, person: Person, platform: Platform) -> str:
     """The one role in which the person may agree. `Denied` with the reason where there is none, `Invalid` for several,
     `Conflict` where nobody is waited for."""
+    if proposal.state is not State.SUBMITTED:
+        raise Conflict(f"proposal {proposal.id} is {proposal.state}, and waits for nobody", "read it again")
     roles = roles_for(proposal, person, platform)
     if len(roles) == 1:
         return roles[0]
     if roles:
         raise Invalid("you may agree in more than one role", f"name one of them: {', '.join(roles)}")
-    if not proposal.outstanding or proposal.state is not State.SUBMITTED:
-        raise Conflict(f"proposal {proposal.id} is {proposal.state}, and waits for nobody", "read it again")
     first = proposal.outstanding[0]
-    decision = egress.may_agree(person, first.role, first.why, proposal.author, platform)
-    raise Denied(decision.why, f"ask {', '.join(decision.whom_to_ask)}" if decision.whom_to_ask else "")
+    egress.require_may(egress.may_agree(person, first.role, first.why, proposal.author, platform))
+    return first.role
 
 
 def _texts(desk: Desk, paths: Iterable[str]) -> Mapping[str, str]:

@@ -125,7 +125,7 @@ class _Writer:
         self.configs: dict[str, dict[str, Any]] = {}
 
     def watchdog_route(self) -> dict[str, Any]:
-        """The alert that always fires, told apart by `leaf`: one Prometheus that lives must not speak for a dead one."""
+        """The alert that always fires, told apart by `leaf`: a Prometheus that lives does not speak for a dead one."""
         dog = self.defaults.watchdog
         route: dict[str, Any] = {
             "matchers": [_equals("alertname", dog.alert)],

@@ -13,6 +13,7 @@ from pilothouse.collectors.logging import content, daemonset, elasticsearch, flu
 from pilothouse.collectors.logging.config import text
 from pilothouse.collectors.logging.lint import lint
 from pilothouse.collectors.logging.parse import parse
+from pilothouse.collectors.logging.sizing import many
 from pilothouse.inputs import Inputs
 from pilothouse.problems import Problem, Problems, error, ordered
 
@@ -94,7 +95,8 @@ def explain(inputs: Inputs, key: str) -> tuple[Step, ...]:
     steps = [
         Step(
             "read",
-            f"at most {item.rate:,} bytes a second per pod, {on_node} pods on the fullest node; more waits in the file",
+            f"at most {item.rate:,} bytes a second per pod, {many(on_node, 'pod')} on the fullest node; "
+            "more waits in the file",
             declared,
         ),
         Step("identify", "an `_id` from container, time and line, so that it is stored once", "the safe recipe"),
@@ -120,7 +122,7 @@ def explain(inputs: Inputs, key: str) -> tuple[Step, ...]:
     steps.append(
         Step(
             "keep",
-            f"{kept.days} days, {kept.replicas} more copies",
+            f"{many(kept.days, 'day')}, {many(kept.replicas, 'more copy', 'more copies')}",
             f"asked for {asked} days: class {kept.name}",
         )
     )

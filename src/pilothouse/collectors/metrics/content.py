@@ -78,7 +78,7 @@ class _Relabel(BaseModel):
 
 
 class _Discover(_Document):
-    role: Literal["pod", "node", "endpointslice"]
+    role: Literal["pod", "node", "endpointslice", "servers"]
     namespaces: list[str] = []
     selector: dict[str, str] = {}
     port: str | int = ""
@@ -99,6 +99,7 @@ class _Job(_Timed):
     job: str = Field(min_length=1)
     title: str = ""
     discover: _Discover
+    prober: str = ""
     scheme: Literal["http", "https"] = "http"
     path: str = "/metrics"
     params: dict[str, list[str]] = {}
@@ -112,6 +113,14 @@ class _Job(_Timed):
     metrics: list[str] = []
     relabel: list[_Relabel] = []
     metric_relabel: list[_Relabel] = []
+
+    @model_validator(mode="after")
+    def _probed(self) -> _Job:
+        if (self.discover.role == "servers") != bool(self.prober):
+            raise ValueError("`prober` and the role `servers` need each other | set both, or neither")
+        if self.prober and self.shard_by is not ShardBy.ONCE:
+            raise ValueError("a prober is asked by one leaf alone | write `shardBy: once`")
+        return self
 
 
 class _Services(_Timed):
@@ -213,6 +222,7 @@ def _job(parsed: _Job, node: Node) -> Job:
         namespaces=tuple(parsed.discover.namespaces),
         selector=dict(sorted(parsed.discover.selector.items())),
         port=str(parsed.discover.port),
+        prober=parsed.prober,
         scheme=parsed.scheme,
         path=parsed.path,
         params={name: tuple(values) for name, values in sorted(parsed.params.items())},

@@ -9,11 +9,13 @@ from typing import Any
 from pilothouse.artifacts.model import Artifacts, Derived, Document
 from pilothouse.collectors.metrics import content, federation, guard, placement, prometheus, rules, scrape, shards
 from pilothouse.collectors.metrics.model import FEDERATE, Match, Placed, Settings, ShardBy, Side
+from pilothouse.collectors.metrics.spread import ALERTS, PER_TARGET, Locator
 from pilothouse.inputs import Inputs
 from pilothouse.platform.model import Metrics, Service
 from pilothouse.problems import Problem, Problems, error, info, warning
 from pilothouse.promql.analysis import analyse
 from pilothouse.promql.model import Query, Rule
+from pilothouse.promql.tree import Selector
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ def derive(inputs: Inputs, given: Iterable[Rule], queries: Iterable[Query]) -> D
     made = plan(inputs, given, queries)
     settings = made.settings
     cluster = replace(inputs.cluster, shards=len(made.leaves))
-    jobs: list[dict[str, Any]] = [scrape.cluster_job(cluster, job) for job in settings.jobs]
+    servers = scrape.tls_servers(cluster)
+    jobs: list[dict[str, Any]] = [
+        scrape.cluster_job(cluster, job) for job in settings.jobs if servers or not job.prober
+    ]
     jobs += [scrape.service_job(inputs, service, metrics, settings.services) for service, metrics in _scraped(inputs)]
     once = {job.name for job in settings.jobs if job.shard_by is ShardBy.ONCE}
     on_leaves, on_global = placement.by_side(made.placed)
@@ -138,6 +143,13 @@ def _unknown(placed: placement.Placement, settings: Settings) -> Iterable[Proble
                     item.rule.place,
                     "correct the name, or add the rule to collectors/recording",
                 )
+            if _is_unknown(selector, placed.locator):
+                yield warning(
+                    "collectors/unknown-metric",
+                    f"`{item.rule.name}` reads {name}, which no scrape job yields",
+                    item.rule.place,
+                    "correct it, or name its prefix in its job; where services export it, ask for a `service`",
+                )
             job = selector.equal("job")
             if job and "/" not in job and job not in jobs:
                 yield warning(
@@ -146,6 +158,15 @@ def _unknown(placed: placement.Placement, settings: Settings) -> Iterable[Proble
                     item.rule.place,
                     "correct the job, or describe it in collectors/scrape",
                 )
+
+
+def _is_unknown(selector: Selector, locator: Locator) -> bool:
+    """Whether it asks for a scraped metric that no job of the cluster's own names. Services export what they like."""
+    name = selector.metric
+    if not name or ":" in name or name in PER_TARGET or name in ALERTS or "/" in selector.equal("job"):
+        return False
+    of_service = any(matcher.name == "service" and matcher.wants_value for matcher in selector.matchers)
+    return not of_service and locator.job_of(name) is None
 
 
 def _loads(inputs: Inputs, settings: Settings, leaves: Iterable[shards.Leaf]) -> Iterable[Problem]:

@@ -32,7 +32,8 @@ class Job:
 
     `metrics` are prefixes of the names that it yields: they say on which leaf a metric lies. `pod_series` says that
     its series are about the node's pods (labels namespace, pod), `pod_labels` that its targets get the labels of
-    their pod.
+    their pod. With the role `servers` the targets are the cluster's own https servers, and `prober` (host and port)
+    is what is scraped about each of them.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Job:
     namespaces: tuple[str, ...] = ()
     selector: Mapping[str, str] = field(default_factory=dict)
     port: str = ""
+    prober: str = ""
     scheme: str = "http"
     path: str = "/metrics"
     params: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

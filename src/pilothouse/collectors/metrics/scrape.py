@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from pilothouse.collectors.metrics.model import Job, ServiceScrape, ShardBy
 from pilothouse.collectors.metrics.shards import HASH_LABEL, into_bucket, scraped_pods
@@ -242,6 +243,8 @@ def cluster_job(cluster: Cluster, job: Job) -> dict[str, Any]:
     relabel += [dict(rule) for rule in job.relabel]
     if job.pod_labels:
         relabel += _pod_labels()
+    elif job.prober:
+        relabel += _probed(job.prober)
     elif not job.honor_labels:  # else the target's node would look like that of the objects it speaks of
         relabel.append({"source_labels": [_NODE[job.role]], "target_label": "node"})
     if job.shard_by is ShardBy.NODE:
@@ -265,11 +268,36 @@ def cluster_job(cluster: Cluster, job: Job) -> dict[str, Any]:
         made["params"] = {name: list(values) for name, values in job.params.items()}
     if job.authorized:
         made |= credentials(cluster.servers.kubernetes or IN_CLUSTER, job.insecure_skip_verify)
-    made["kubernetes_sd_configs"] = [discovery(cluster, job.role, job.namespaces)]
+    if job.prober:
+        made["static_configs"] = [{"targets": list(tls_servers(cluster))}]
+    else:
+        made["kubernetes_sd_configs"] = [discovery(cluster, job.role, job.namespaces)]
     made["relabel_configs"] = relabel
     if job.metric_relabel:
         made["metric_relabel_configs"] = [dict(rule) for rule in job.metric_relabel]
     return made
+
+
+def _probed(prober: str) -> list[dict[str, Any]]:
+    """The target becomes a parameter and the `instance`, and the prober is what is asked.
+
+    https://prometheus.io/docs/guides/multi-target-exporter/
+    """
+    return [
+        {"source_labels": ["__address__"], "target_label": "__param_target"},
+        {"source_labels": ["__param_target"], "target_label": "instance"},
+        {"target_label": "__address__", "replacement": replacement(prober)},
+    ]
+
+
+def tls_servers(cluster: Cluster) -> tuple[str, ...]:
+    """`host:port` of the servers that the Cluster document gives an https address, sorted."""
+    servers = cluster.servers
+    single = (servers.kubernetes, servers.vault, servers.prometheus, servers.elasticsearch, servers.grafana)
+    parts = [urlsplit(server.url) for server in (*single, *servers.alertmanagers) if server is not None]
+    return tuple(
+        sorted({part.netloc if part.port else f"{part.netloc}:443" for part in parts if part.scheme == "https"})
+    )
 
 
 def sharded(job: Mapping[str, Any], keep: Mapping[str, Any]) -> dict[str, Any]:

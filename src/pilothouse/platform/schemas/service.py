@@ -332,6 +332,7 @@ class ServiceDocument(Strict):
             ),
             clusters=frozenset(spec.clusters),
             place=node.at("metadata", "name"),
+            team_place=node.at("spec", "team"),
         )
 
     def _metrics(self, node: Node) -> Metrics | None:
