@@ -22,8 +22,8 @@ _STYLE = {Severity.ERROR: "31;1", Severity.WARNING: "33;1", Severity.INFO: "36;1
 _LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
-def to_text(problems: Iterable[Problem], color: bool = False) -> str:
-    """The problems by file, each with its line and a caret, and a summary at the end; "" when there are none."""
+def to_text(problems: Iterable[Problem], color: bool = False, total: bool = True) -> str:
+    """The problems by file, each with its line and a caret, and with `total` a summary; "" when there are none."""
     found = ordered(problems)
     if not found:
         return ""
@@ -32,7 +32,8 @@ def to_text(problems: Iterable[Problem], color: bool = False) -> str:
     for path, group in groupby(found, key=lambda problem: problem.place.path):
         blocks.append(paint("1;4", path) if path else paint("1;4", "the platform as a whole"))
         blocks.extend(_one(problem, paint) for problem in group)
-    blocks.append(paint("1", summary(found)))
+    if total:
+        blocks.append(paint("1", summary(found)))
     return "\n\n".join(blocks) + "\n"
 
 

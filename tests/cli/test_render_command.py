@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -149,6 +150,12 @@ def test_a_mistake_of_ours_is_no_traceback(
     assert "a mistake of ours: RuntimeError: boom" in shown
     assert "PILOTHOUSE_DEBUG=1" in shown
     assert "Traceback" not in shown
+
+
+def test_the_problems_are_counted_once_below_the_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", str(root / "examples/bank"), "--cluster", "dev", *TODAY) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if re.match(r"\d+ warnings?, \d+ findings? in ", line)] == lines[-1:]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, url_for
 from support.portal import login, make_app
 
 from pilothouse.files.git import Repository, init
@@ -233,3 +233,91 @@ def test_an_unknown_service_is_said(app: Flask, bank: Path) -> None:
     assert "did you mean" in page.text
     assert author.get("/egress/new").status_code == 302
     assert author.get("/egress/999").status_code == 422
+
+
+def test_enter_adds_what_is_typed_and_removes_nothing(app: Flask, bank: Path) -> None:
+    author = login(app, people_of(bank, "payments")[0])
+    text = text_of(bank, "cards/cards")
+    page = author.get("/egress/new?service=cards/cards").text
+    form = page.partition('<form method="post" class="write"')[2]
+    first = form.partition("<button")[2].partition(">")[0]
+    assert 'value="enter"' in first
+    typed = author.post(
+        "/egress/new", data={**add("cards/cards", text, value="accounts/accounts", ports="http"), "action": "enter"}
+    )
+    assert "{service: accounts/accounts}" in area(typed.text)
+    nothing = author.post("/egress/new", data={"service": "cards/cards", "yaml": text, "action": "enter"})
+    assert area(nothing.text) == text
+
+
+def test_a_destination_that_is_typed_and_not_added_is_not_forgotten(app: Flask, bank: Path) -> None:
+    author = login(app, people_of(bank, "risk")[0])
+    text = text_of(bank, "risk/fraud").replace("  team:", "  description: Scores\n  team:", 1)
+    data = {**add("risk/fraud", text, value="cards/cards", ports="http"), "action": "submit", "reason": "Limits"}
+    page = author.post("/egress/new", data=data)
+    assert page.status_code == 422
+    assert "not in the document yet" in page.text
+    assert 'value="cards/cards"' in page.text
+
+
+def test_a_removal_that_no_longer_fits_the_text_is_refused(app: Flask, bank: Path) -> None:
+    author = login(app, people_of(bank, "payments")[0])
+    text = text_of(bank, "cards/cards")
+    for action in ("remove:0:risk/fraud", "remove:99:risk/fraud", "remove:x:risk/fraud"):
+        page = author.post("/egress/new", data={"service": "cards/cards", "yaml": text, "action": action})
+        assert page.status_code == 422
+        assert "has changed since the list was shown" in page.text
+        assert area(page.text) == text
+    broken = author.post("/egress/new", data={"service": "cards/cards", "yaml": "kind: [", "action": "remove:0:x"})
+    assert broken.status_code == 422
+    assert "mend the YAML first" in broken.text
+
+
+def test_start_over_brings_the_declared_text_back(app: Flask, bank: Path) -> None:
+    author = login(app, people_of(bank, "payments")[0])
+    page = author.post("/egress/new", data={"service": "cards/cards", "yaml": "x", "action": "reset"})
+    assert area(page.text) == text_of(bank, "cards/cards")
+
+
+def test_the_picture_shows_what_is_added(app: Flask, bank: Path) -> None:
+    author = login(app, people_of(bank, "payments")[0])
+    data = add("cards/cards", text_of(bank, "cards/cards"), value="accounts/accounts", ports="http")
+    page = author.post("/egress/new", data=data)
+    assert "added · http" in page.text
+    assert "Where it goes: accounts/accounts at http (added)" in page.text
+    assert "neighbours.css" in page.text
+
+
+def test_steps_stand_on_the_audit_page(app: Flask, bank: Path) -> None:
+    author = login(app, people_of(bank, "payments", approver=True)[0])
+    data = add("cards/cards", text_of(bank, "cards/cards"), value="accounts/accounts", ports="http")
+    text = area(author.post("/egress/new", data=data).text)
+    data = {"service": "cards/cards", "yaml": text, "action": "submit", "reason": "Show balances"}
+    where = author.post("/egress/new", data=data).headers["Location"]
+    other = login(app, people_of(bank, "accounts", approver=True)[0])
+    other.post(f"{where}/decide", data={"role": "team:accounts", "version": "2", "action": "refuse", "comment": "no"})
+    author.post(f"{where}/submit", data={"version": "3"})
+    author.post(f"{where}/withdraw", data={"version": "4"})
+    with app.test_request_context():
+        log = url_for("audit.log")
+    page = author.get(log).text
+    for kind in ("proposal.submitted", "proposal.refused", "proposal.withdrawn"):
+        assert kind in page
+
+
+def test_a_failed_commit_is_tried_again(app: Flask, bank: Path) -> None:
+    author = login(app, people_of(bank, "risk")[0])
+    data = add("risk/fraud", text_of(bank, "risk/fraud"), value="cards/cards", ports="http")
+    text = area(author.post("/egress/new", data=data).text)
+    path = next((bank / "services").rglob("fraud.yaml"))
+    before = path.read_text()
+    path.write_text(before + "# by hand\n")
+    data = {"service": "risk/fraud", "yaml": text, "action": "submit", "reason": "Limits"}
+    where = author.post("/egress/new", data=data).headers["Location"]
+    assert "nobody committed" in author.get(where).text
+    assert "Commit again" in author.get(where).text
+    path.write_text(before)
+    app.extensions["pilothouse"].current.refresh()
+    assert author.post(f"{where}/retry", data={"version": "3"}).status_code == 302
+    assert "committed" in author.get(where).text
+    assert author.post(f"{where}/retry", data={}).status_code == 400

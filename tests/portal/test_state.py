@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from support.builders import platform, service
 from support.portal import NOW, Clock, FakeEngine, make_app
 
+from pilothouse.inputs import Content
 from pilothouse.portal.app import _ticked
 from pilothouse.portal.listing import Query, page_of
 from pilothouse.portal.state import Current, Once, stamp_of
@@ -87,6 +90,23 @@ def test_what_pages_derive_is_made_in_the_background_too(tmp_path: Path) -> None
     state._warming.join(5)
     found.derived("tree:dev", lambda: made.append("again"))
     assert made == ["dev"]
+
+
+def test_a_loaded_platform_is_left_out_of_searches_for_cycles_and_freed_all_the_same(tmp_path: Path) -> None:
+    state = current(tmp_path, FakeEngine(platform([service("a/a")]), content=Content()), Clock())
+    old = state.get()
+    state.check_all(old)
+    try:
+        assert gc.get_freeze_count() > 0
+        snapshot = weakref.ref(old.inputs("dev").snapshot)
+        gc.disable()
+        (tmp_path / "b.yaml").write_text("b")
+        state.refresh()
+        del old
+        assert snapshot() is None
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def test_the_routing_page_asks_for_its_trees_ahead(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def test_there_and_back(tmp_path: Path, folder: Path) -> None:
     key = tmp_path / "again" / "authority" / "dev.key"
     assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("the key", 0o600)
     assert (tmp_path / "again" / "platform" / "empty").is_dir()
-    assert stat.S_IMODE((tmp_path / "again").stat().st_mode) == 0o700
+    folders = [tmp_path / "again", *(path for path in (tmp_path / "again").rglob("*") if path.is_dir())]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
     assert not list(tmp_path.glob(".*"))
 
 
@@ -96,7 +97,13 @@ def test_what_is_no_backup(tmp_path: Path) -> None:
         tar.addfile(tarfile.TarInfo("hello"))
     with pytest.raises(Invalid, match="no backup"):
         restore(tmp_path / "other.tar.gz", tmp_path / "again")
-    assert not any((tmp_path / "again").iterdir())
+    assert not (tmp_path / "again").exists()
+    (tmp_path / "given").mkdir()
+    with pytest.raises(Invalid, match="no backup"):
+        restore(tmp_path / "other.tar.gz", tmp_path / "given")
+    assert list((tmp_path / "given").iterdir()) == [], "a folder that was given stays"
+    with pytest.raises(Unavailable, match="is a file"):
+        restore(tmp_path / "other.tar.gz", tmp_path / "text")
 
 
 def _tar(path: Path, **members: bytes) -> None:

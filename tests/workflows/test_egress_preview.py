@@ -164,6 +164,8 @@ def test_who_may_propose_and_agree(folder: Folder) -> None:
         "spec:\n  title: Everything\n  description: All of it\n  groups: [everybody]\n  scope: cluster\n"
         '  rules: [{apiGroups: ["*"], resources: ["*"], verbs: ["*"]}]\n  lifetime: 4h\n  maxLifetime: 8h\n',
         (TEAM % (("night",) * 8)),
+        "apiVersion: pilothouse.dev/v1\nkind: Platform\nmetadata: {name: platform}\nspec: {extends: [../other]}\n",
+        "apiVersion: pilothouse.dev/v1\nkind: Platform\nmetadata: {name: other}\nspec: {}\n",
     ],
 )
 def test_a_text_may_not_bring_another_document_along(folder: Folder, stray: str) -> None:

@@ -23,6 +23,7 @@ DECIDE_WITHIN = timedelta(hours=4)
 """A request that nobody decided on lapses."""
 CLAIM_WITHIN = timedelta(hours=1)
 """An approval that was not claimed lapses."""
+MIN_REASON = 5
 MAX_REASON = 500
 
 
@@ -84,8 +85,11 @@ def request(
         raise Invalid(f"{profile.name} is no elevated profile", f"run `pilothouse access cert {profile.name}`")
     if not profile.holds_on(cluster):
         raise Invalid(f"profile {profile.name} does not hold on cluster {cluster}")
-    if len(reason) < 5:
-        raise Invalid("a reason is needed", "say what you are about to do, and why the daily profile does not do")
+    if len(reason) < MIN_REASON:
+        raise Invalid(
+            f"a reason is needed, of {MIN_REASON} characters or more",
+            "say what you are about to do, and why the daily profile does not do",
+        )
     if len(reason) > MAX_REASON:
         raise Invalid(f"the reason is longer than {MAX_REASON} characters", "put the details into the ticket")
     check_seconds(profile, seconds)

@@ -204,7 +204,7 @@ def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decisi
 def _request(person: Person, subject: Subject, platform: Platform) -> Decision:
     profile = _expect(subject, AccessProfile)
     if profile.elevated:
-        return Decision(False, "it is elevated: ask for it with a reason", profile.approver_groups)
+        return Decision(False, f"it is elevated: ask with a reason, `pilothouse access elevate {profile.name}`")
     return _holds(person, profile, platform)
 
 
@@ -242,7 +242,7 @@ def _give_back(person: Person, subject: Subject, platform: Platform) -> Decision
         return Decision(True, "it is yours")
     if _is_platform(person, platform):
         return Decision(True, "you belong to the platform team")
-    return Decision(False, f"it is {owner}'s", (owner, *_platform_people(platform)))
+    return Decision(False, f"it is {owner}'s", tuple(dict.fromkeys((owner, *_platform_people(platform)))))
 
 
 def _administer(person: Person, _subject: Subject, platform: Platform) -> Decision:

@@ -108,8 +108,7 @@ def login(server: str, user: str, ca_file: str, output: str) -> None:
         )
     client = PortalClient(server, ca_file=ca_file)
     user = user or click.prompt("User", default=before.user if before else None, err=True)
-    password = click.prompt("Password", hide_input=True, err=True)
-    session = client.login(user, password)
+    session = client.login(user, _password())
     path = kept.keep_login(
         Login(
             session.server,
@@ -127,15 +126,23 @@ def login(server: str, user: str, ca_file: str, output: str) -> None:
     )
 
 
+def _password() -> str:
+    """Typed unseen at a terminal, else the next line of stdin."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
 @group.command()
-def logout() -> None:
+@output_option
+def logout(output: str) -> None:
     """End the session; certificates go on until their end."""
     kept = wallet()
     try:
         portal(kept).logout()
     finally:
         kept.forget_login()
-    click.echo("Logged out.")
+    emit({"session": None}, output, lambda: click.echo("Logged out."))
 
 
 # ---------------------------------------------------------------- certificates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -87,15 +88,16 @@ def console() -> Any:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def print_problems(problems: Iterable[Problem], output: str = "text") -> None:
-    """Problems on stdout, in the form asked for."""
+def print_problems(problems: Iterable[Problem], output: str = "text", total: bool = True) -> None:
+    """Problems on stdout, in the form asked for; `total` counts them at the end of the text."""
     found = tuple(problems)
     if output == "json":
         click.echo(reports.to_json(found), nl=False)
     elif output == "sarif":
         click.echo(reports.to_sarif(found, __version__), nl=False)
     elif found:
-        click.echo(reports.to_text(found, color=sys.stdout.isatty()), nl=False)
+        colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
+        click.echo(reports.to_text(found, colored, total), nl=False)
 
 
 def exit_for(problems: Iterable[Problem]) -> None:

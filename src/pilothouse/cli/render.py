@@ -62,11 +62,10 @@ def _show(opened: Opened, result: Result, output: str, changes: bool, quiet: boo
         return
 
     def human() -> None:
-        print_problems(
-            p for p in _together(problems, len(result.clusters)) if not quiet or p.severity is Severity.ERROR
-        )
+        found = _together(problems, len(result.clusters))
+        print_problems((p for p in found if not quiet or p.severity is Severity.ERROR), total=False)
         _table(result, changes)
-        click.echo(reports.summary(_together(problems, len(result.clusters))))
+        click.echo(reports.summary(found))
 
     emit({"clusters": [_summary(item) for item in result.clusters], **reports.to_data(problems)}, output, human)
 

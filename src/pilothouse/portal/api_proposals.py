@@ -231,7 +231,7 @@ def create() -> Response:
     kept = steps.save(here, found, me(), given.title, given.reason)
     if given.submit:
         kept = steps.submit(here, kept, kept.version, me())
-        egress_desk.after(kept)
+        egress_desk.after(kept, "submitted")
     return _detail(kept, 201)
 
 
@@ -271,7 +271,7 @@ def decide(number: int) -> Response:
     here = egress_desk.desk()
     role = given.role or steps.only_role(found, me(), here.platform)
     kept = steps.decide(here, found, given.version, role, me(), given.approve, given.comment)
-    egress_desk.after(kept)
+    egress_desk.after(kept, "agreed" if given.approve else "refused")
     return _detail(kept)
 
 
@@ -280,6 +280,7 @@ _STEPS = {
     "withdraw": "Take one's own proposal back.",
     "retry": "Commit a failed proposal again, with the agreements given.",
 }
+_DONE = {"submit": "submitted", "withdraw": "withdrawn", "retry": "retried"}
 for _word, _summary in _STEPS.items():
     describe("post", f"{BASE}/{{number}}/{_word}", _summary, body=StepIn, answer=ProposalDetailOut)
 
@@ -296,7 +297,7 @@ def step(number: int, word: str) -> Response:
             kept = steps.withdraw(here, found, given.version, me(), given.comment)
         case _:
             kept = steps.retry(here, found, given.version, me())
-    egress_desk.after(kept)
+    egress_desk.after(kept, _DONE[word])
     return _detail(kept)
 
 

@@ -192,7 +192,7 @@ def _store(form: Form, here: Desk, found: Preview, earlier: Proposal | None, sub
         return None
     if submit:
         kept = steps.submit(here, kept, kept.version, me())
-        egress_desk.after(kept)
+        egress_desk.after(kept, "submitted")
     flash("Kept as a draft." if not submit else _said(kept))
     return redirect(url_for("egress.show", number=kept.id))
 
@@ -289,7 +289,7 @@ def decide(number: int) -> str | BaseResponse | tuple[str, int]:
         form.error("comment", "a refusal needs a comment: say what should change")
         return _show(number, form), 422
     kept = steps.decide(desk(), found, _version(form), form["role"], me(), approve, form["comment"])
-    egress_desk.after(kept)
+    egress_desk.after(kept, "agreed" if approve else "refused")
     flash(
         {State.COMMITTED: f"Agreed, and committed as {kept.commit[:12]}.", State.REJECTED: "Refused."}.get(
             kept.state, "Agreed."
@@ -302,7 +302,7 @@ def decide(number: int) -> str | BaseResponse | tuple[str, int]:
 def submit(number: int) -> BaseResponse:
     form = Form.posted(("version",))
     kept = steps.submit(desk(), proposals.get(store(), number), _version(form), me())
-    egress_desk.after(kept)
+    egress_desk.after(kept, "submitted")
     flash(_said(kept))
     return redirect(url_for("egress.show", number=number))
 
@@ -311,7 +311,7 @@ def submit(number: int) -> BaseResponse:
 def retry(number: int) -> BaseResponse:
     form = Form.posted(("version",))
     kept = steps.retry(desk(), proposals.get(store(), number), _version(form), me())
-    egress_desk.after(kept)
+    egress_desk.after(kept, "retried")
     flash(_said(kept))
     return redirect(url_for("egress.show", number=number))
 
@@ -319,7 +319,8 @@ def retry(number: int) -> BaseResponse:
 @blueprint.post("/<int:number>/withdraw")
 def withdraw(number: int) -> BaseResponse:
     form = Form.posted(("version", "comment"))
-    steps.withdraw(desk(), proposals.get(store(), number), _version(form), me(), form["comment"])
+    kept = steps.withdraw(desk(), proposals.get(store(), number), _version(form), me(), form["comment"])
+    egress_desk.after(kept, "withdrawn")
     flash("Withdrawn.")
     return redirect(url_for("egress.show", number=number))
 

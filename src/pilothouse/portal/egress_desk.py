@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pilothouse.files.git import Repository
-from pilothouse.portal.frame import live, me, now, portal, store
+from pilothouse.portal.frame import address, live, me, now, portal, store
 from pilothouse.portal.telling import tell
 from pilothouse.problems import Invalid, PilothouseError
-from pilothouse.store import jobs, proposals
+from pilothouse.store import events, jobs, proposals
 from pilothouse.store.proposals import Proposal, State
 from pilothouse.workflows import commits, egress
 from pilothouse.workflows import proposals as steps
@@ -44,12 +44,22 @@ def effect_of(here: Desk, found: Proposal) -> tuple[Preview | None, str]:
         return None, failure.message
 
 
-def after(proposal: Proposal) -> None:
-    """What follows a commit: the platform is read again, and the worker renders it soon."""
+def after(proposal: Proposal, step: str) -> None:
+    """What follows a step: an entry for the audit page; after a commit the platform is read again and rendered soon."""
+    _record(proposal, step)
+    if proposal.state is State.FAILED:
+        _record(proposal, "failed")
     if proposal.state is not State.COMMITTED:
         return
+    _record(proposal, "committed")
     portal().current.refresh()
     known = {job.name for job in jobs.everything(store())}
     for name in ("reload", "render"):
         if name in known:
             jobs.request(store(), name, me().user, now())
+
+
+def _record(proposal: Proposal, step: str) -> None:
+    text = proposal.draft.title if step != "failed" else f"{proposal.draft.title}: {proposal.error}"
+    event = events.Event(now(), f"proposal.{step}", me().user, str(proposal.id), text[:500], address())
+    events.record(store(), event)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
+from pilothouse.files.garbage import settle
 from pilothouse.inputs import Content, Inputs
 from pilothouse.platform.model import Platform
 from pilothouse.problems import PilothouseError, Problem, Problems, has_errors, ordered
@@ -303,3 +304,4 @@ class Current:
                 log.warning("cluster not checked", cluster=name, reason=failure.message)
             except Exception as failure:
                 log.exception("cluster not checked", cluster=name, reason=repr(failure))
+        settle()

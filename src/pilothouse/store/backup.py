@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -78,7 +78,8 @@ def _write(folder: Path, stream: io.BufferedWriter, now: datetime) -> int:
 
 def restore(source: Path, folder: Path) -> int:
     """Bring a backup back to a folder that is missing or empty; how many files were written."""
-    if folder.exists() and any(folder.iterdir()):
+    was_there = folder.exists()
+    if folder.is_dir() and any(folder.iterdir()):
         raise Conflict(
             f"{folder} is not empty", "move it away first: a restore overwrites nothing, and mixes no two states"
         )
@@ -97,6 +98,9 @@ def restore(source: Path, folder: Path) -> int:
         raise Unavailable(f"cannot restore to {folder}: {failure}") from failure
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if not was_there:
+            with suppress(OSError):  # it holds what was restored
+                folder.rmdir()
     return count
 
 
@@ -113,6 +117,6 @@ def _extract(source: Path, staging: Path) -> int:
     if answer != "ok":
         raise Invalid(f"the database in {source} is damaged: {answer}", "use an older backup")
     for path in staging.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(path.stat().st_mode & 0o700)
+        if not path.is_symlink():  # the filter leaves the modes of folders to the umask
+            path.chmod(0o700 if path.is_dir() else path.stat().st_mode & 0o700)
     return sum(1 for item in members if item.isfile())

@@ -8,7 +8,7 @@ proposal carries that line of the other document along, and the other team is as
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -33,7 +33,7 @@ from pilothouse.problems import (
     ordered,
 )
 from pilothouse.source import Source
-from pilothouse.workflows import neighbours
+from pilothouse.workflows import neighbours, strays
 from pilothouse.workflows.neighbours import Neighbour
 from pilothouse.workflows.rendering import Opened, inputs_for, open_platform
 
@@ -196,19 +196,21 @@ def preview(
         return Preview(found, files, (problem,), is_known=False)
     after = candidate.loaded.platform.services.get(key)
     problems = list(new_problems(opened.problems, candidate.problems))
-    strays = _strays(opened, candidate, found)
-    if after is not None and not strays and (along := _companions(opened, candidate, found.service, after, files)):
+    besides = strays.of(
+        opened.loaded.platform, candidate.loaded.platform, found.service, found.path, (found.text, text)
+    )
+    if after is not None and not besides and (along := _companions(opened, candidate, found.service, after, files)):
         files |= along
         candidate = open_platform(opened.root, files)
         after = candidate.loaded.platform.services.get(key)
         problems = list(new_problems(opened.problems, candidate.problems))
-    problems += strays
+    problems += besides
     if after is None:
         # A service that cannot be read is missing for others too: what they then say of it is no mistake of theirs.
         own = [problem for problem in problems if problem.place.path == found.path]
         problems = own if has_errors(own) else problems
     if after is None and not has_errors(problems):
-        problems.append(_gone(found))
+        problems.append(strays.gone(found.service))
     if has_errors(problems) or after is None:
         return Preview(found, files, ordered(problems), after=after, is_known=False)
     effects, more, around = _effects(opened, candidate, found.service, after, today, inputs_of, clusters)
@@ -216,59 +218,6 @@ def preview(
     needed = _needed(opened, candidate, found.service, after, files, author)
     runs_on = tuple(name for name in opened.loaded.platform.clusters if _runs(name, found.service, after))
     return Preview(found, files, ordered(problems), effects, needed, after, True, runs_on, around)
-
-
-def _gone(found: Target) -> Problem:
-    return error(
-        "egress/another-service",
-        f"the text no longer declares {found.service.key}",
-        replace(found.service.place, excerpt=""),
-        "keep its kind, name and namespace: a rename is a new service",
-    )
-
-
-def _strays(opened: Opened, candidate: Opened, found: Target) -> list[Problem]:
-    """What the text changes besides the service: a proposal is agreed to for one service, and may carry nothing else.
-
-    Otherwise a second document in the same file would pass without those whom it concerns.
-    """
-    before, after = opened.loaded.platform, candidate.loaded.platform
-    cut_short = bool(after.unreadable - before.unreadable)  # an error of its own: what is missing was not taken away
-    strays = []
-    for item in fields(Platform):
-        was, now = getattr(before, item.name), getattr(after, item.name)
-        if not item.compare or was == now:
-            continue
-        if not isinstance(was, Mapping):
-            strays.append((f"the platform's {item.name}", Place(found.path)))
-            continue
-        for key in sorted({*was, *now}):
-            old, new = was.get(key), now.get(key)
-            if old == new or (item.name == "services" and key == found.service.key):
-                continue
-            if isinstance(old, Service) and isinstance(new, Service) and _is_other_end(old, new, found.service):
-                continue  # a service of the same file that changed along
-            if new is not None or not cut_short:
-                what = f"{item.name.removesuffix('s')} {key}"
-                strays.append((what, new.place if new else Place(found.path)))
-    return [
-        error(
-            "egress/another-document",
-            f"the text changes {what} as well, and this proposal is about {found.service.key} alone",
-            place,
-            "take that out, and change it in a proposal or a commit of its own",
-        )
-        for what, place in strays
-    ]
-
-
-def _is_other_end(old: Service, new: Service, service: Service) -> bool:
-    """Whether the two differ in nothing but what their lists of `ingress` say about the service."""
-    if old.ingress is None or new.ingress is None or replace(old, ingress=None) != replace(new, ingress=None):
-        return False
-    us = ServicePeer(service.namespace, service.name)
-    before, after = ([edge for edge in end.ingress or () if edge.peer != us] for end in (old, new))
-    return before == after
 
 
 def _companions(
