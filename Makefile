@@ -7,7 +7,8 @@ PYTHON := python3
 endif
 BIN := .venv/bin
 DATA ?= data
-export PYTHONDONTWRITEBYTECODE ?=
+# Databases and Git repositories of tests wait for the disk at every commit: they lie in memory where there is such a folder.
+TEMPROOT := $(shell test -w /dev/shm && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-real lint format bench lock wheel testbed clean
@@ -26,13 +27,13 @@ run: ## Render and check the example bank, then serve the demo portal until Ctrl
 test: ## Run the tests that need nothing but Python
 	@$(PYTHON) tools/venv.py dev
 	@rm -f .coverage .coverage.*
-	@$(BIN)/python -m pytest -n 2 -m "not real" --cov=pilothouse --cov-branch --cov-report=
+	@$(TEMPROOT) $(BIN)/python -m pytest -n 2 -m "not real" --cov=pilothouse --cov-branch --cov-report=
 	@$(BIN)/python tools/coverage_floor.py
 
 test-real: ## Get the real programs and run the tests that need them
 	@$(PYTHON) tools/venv.py real
 	@$(BIN)/python tests/real/servers/obtain.py
-	@$(BIN)/python -m pytest -m real
+	@$(TEMPROOT) $(BIN)/python -m pytest -m real
 
 testbed: ## Get the real programs that test-real needs
 	@$(PYTHON) tools/venv.py real

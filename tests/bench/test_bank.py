@@ -117,7 +117,7 @@ def test_it_uses_every_word_of_a_declaration(bank: platform_files.LoadedPlatform
 
 def test_its_content_is_laid_over_the_bundles(bank: platform_files.LoadedPlatform) -> None:
     own = [path for path, source in bank.content.files.items() if source.origin == "platform"]
-    assert own == ["alerts/routing.yaml", "policies/guardrails.yaml"]
+    assert own == ["alerts/links.yaml", "alerts/routing.yaml", "policies/guardrails.yaml"]
 
 
 # ---------------------------------------------------------------- the awkward cases

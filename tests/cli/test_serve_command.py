@@ -18,13 +18,13 @@ import pytest
 
 from pilothouse.cli.main import main
 from pilothouse.cli.processes import Process, Supervisor, claim, listen
-from pilothouse.cli.serve import _is_loopback, _shown
+from pilothouse.cli.serve import PLATFORM_KEY, _is_loopback, _platform, _shown
 from pilothouse.files import git
 from pilothouse.files.content import example
 from pilothouse.files.platform import load
 from pilothouse.portal.server import ServerOptions, make_app, secret_key
 from pilothouse.problems import Invalid, Unavailable
-from pilothouse.store import Store, users
+from pilothouse.store import Store, settings, users
 from pilothouse.workflows import demo
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
@@ -136,6 +136,16 @@ def test_what_could_never_be_served_leaves_no_data_folder(
     assert code == 2
     assert "declares nothing" in err
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_repository_without_a_platform_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.me").write_text("nothing is declared here")
+    git.init(tmp_path / "notes").commit_all("Notes", "test", "test@localhost")
+    code, _, err = run(capsys, "serve", "--data", tmp_path / "data", "--platform", f"file://{tmp_path / 'notes'}")
+    assert code == 2
+    assert "declares nothing" in err
+    assert not (tmp_path / "data" / "platform").exists()
 
 
 def test_a_taken_port_that_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,3 +297,6 @@ def test_a_whole_demonstration(tmp_path: Path) -> None:
     assert "Traceback" not in err
     with pytest.raises(FileNotFoundError):
         (tmp_path / "data" / "signer.sock").stat()
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    kept = str(settings.get(Store(moved), PLATFORM_KEY))
+    assert _platform(moved, kept) == moved / "platform", "a folder that was moved, or restored elsewhere, is served"

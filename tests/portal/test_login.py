@@ -43,6 +43,10 @@ def test_a_page_asks_to_log_in_and_leads_back(app: Flask) -> None:
     assert client.get("/login").location == "/"
 
 
+def test_a_look_at_the_head_of_the_login_page_is_no_attempt(app: Flask) -> None:
+    assert visitor(app).head("/login").status_code == 200
+
+
 def test_htmx_is_led_to_the_login_page_as_a_whole(app: Flask) -> None:
     answer = visitor(app).get("/catalogue/", headers={"HX-Request": "true"})
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (204, "/login?next=/catalogue/")

@@ -51,6 +51,16 @@ def test_there_and_back(tmp_path: Path, folder: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_the_ledgers_head_is_never_newer_than_the_ledger(tmp_path: Path, folder: Path) -> None:
+    (folder / "signer").mkdir()
+    (folder / "signer" / "head").write_text("8:d20141")
+    assert backup(folder, tmp_path / "saved.tar.gz", NOW) == 4
+    with tarfile.open(tmp_path / "saved.tar.gz") as tar:
+        names = tar.getnames()
+    assert names.index("signer/head") < names.index("pilothouse.db")
+    assert names.count("signer/head") == 1
+
+
 def test_a_backup_overwrites_nothing(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "saved.tar.gz").write_text("precious")
     with pytest.raises(Conflict, match="exists already"):
@@ -133,3 +143,17 @@ def test_a_truncated_backup(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "cut.tar.gz").write_bytes(data[: len(data) // 2])
     with pytest.raises(Invalid, match="damaged"):
         restore(tmp_path / "cut.tar.gz", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
+def test_a_damaged_backup_is_not_half_restored(tmp_path: Path, folder: Path, at: float) -> None:
+    for number in range(50):
+        (folder / "platform" / f"{number}.yaml").write_text(f"kind: Service  # {number}\n" * 20)
+    backup(folder, tmp_path / "saved.tar.gz", NOW)
+    data = bytearray((tmp_path / "saved.tar.gz").read_bytes())
+    data[int(len(data) * at)] ^= 0xFF
+    (tmp_path / "bad.tar.gz").write_bytes(data)
+    with pytest.raises(Invalid, match="damaged"):
+        restore(tmp_path / "bad.tar.gz", tmp_path / "again")
+    assert not (tmp_path / "again").exists()

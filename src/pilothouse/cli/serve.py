@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from pilothouse.cli.output import emit, output_option, table
-from pilothouse.problems import Invalid
+from pilothouse.problems import Invalid, PilothouseError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PORT = 8420
@@ -90,17 +91,20 @@ def _serve(
     from pilothouse.portal.app import utc_now
     from pilothouse.portal.server import ServerOptions, secret_key
     from pilothouse.store import Store, settings
+    from pilothouse.workflows.demo import PLATFORM
 
     _check_tls(tls_cert, tls_key)
     _check_networks(proxies)
-    _check_platform(data, platform)
+    if not opened:
+        _check_platform(data, platform)
     store = Store(data)
     folder = store.folder or data
     lock = claim(folder)
     store.migrate()
     secret_key(folder)
     root = Path(platform) if opened else _platform(folder, platform or str(settings.get(store, PLATFORM_KEY, "")))
-    settings.put(store, PLATFORM_KEY, str(root), utc_now())
+    # The repository of the data folder goes by no path, so that a restored folder is served wherever it lies.
+    settings.put(store, PLATFORM_KEY, "" if root == (folder / PLATFORM).absolute() else str(root), utc_now())
     kept = settings.get(store, PORT_KEY, PORT)
     open_socket = listen(host, kept if port is None else port, search=port is None)
     chosen = int(open_socket.getsockname()[1])
@@ -223,6 +227,11 @@ def _platform(data: Path, wanted: str) -> Path:
         root = own
         if not own.is_dir():
             git.clone(wanted, own)
+            try:
+                open_platform(own)
+            except PilothouseError:
+                shutil.rmtree(own, ignore_errors=True)  # the next start would take it for the platform
+                raise
     root = root.absolute()
     open_platform(root)
     return root

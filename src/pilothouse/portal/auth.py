@@ -79,7 +79,7 @@ def _log(kind: str, name: str, message: str) -> None:
 def login() -> BaseResponse | str | tuple[str, int] | tuple[str, int, dict[str, str]]:
     target = request.values.get("next", "")
     target = target if security.is_local_path(target) else ""
-    if request.method == "GET":
+    if request.method != "POST":
         if maybe_me() is not None:
             return redirect(target or "/")
         return render_template("login.html", form=Form(), next=target)

@@ -50,10 +50,11 @@ def build(data: Path, platform: Path | None, keys: Path | None, socket: Path | N
     """The server with everything it needs; raises where the folder, the keys or the socket cannot be used."""
     store = Store(data)
     store.migrate()
-    kept = settings.get(store, PLATFORM_KEY, "")
-    if platform is None and not kept:
+    kept = str(settings.get(store, PLATFORM_KEY, ""))  # "" where it is the data folder's own
+    root = platform or (Path(kept) if kept else data / "platform")
+    if platform is None and not root.is_dir():
         raise Invalid("no platform is named", "give --platform FOLDER")
-    declared = Declared(platform or Path(str(kept)), time.monotonic)
+    declared = Declared(root, time.monotonic)
     authorities = EmbeddedAuthorities(keys or data / "signer", data / "authorities", declared, utc_now, new_serial)
     issuance = Issuance(store, declared, authorities, utc_now, new_serial, authorities.keep_head)
     server = Server(socket or data / "signer.sock", issuance, log, group)

@@ -6,6 +6,7 @@ taken while everything runs: SQLite's backup API copies one state (https://www.s
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
+import zlib
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +24,8 @@ from pilothouse.store.database import DATABASE, make_folder
 
 MANIFEST = "pilothouse-backup.json"
 FORMAT = 1
+BEFORE = "signer/head"
+"""Copied before the database: a head of the ledger that is newer than the ledger would look like entries removed."""
 
 
 def backup(folder: Path, target: Path, now: datetime) -> int:
@@ -56,6 +60,9 @@ def backup(folder: Path, target: Path, now: datetime) -> int:
 def _write(folder: Path, stream: io.BufferedWriter, now: datetime) -> int:
     count = 1
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        if (folder / BEFORE).is_file():
+            tar.add(folder / BEFORE, BEFORE)
+            count += 1
         copy = Path(scratch) / DATABASE
         with closing(sqlite3.connect(folder / DATABASE)) as source, closing(sqlite3.connect(copy)) as destination:
             source.backup(destination)
@@ -66,7 +73,7 @@ def _write(folder: Path, stream: io.BufferedWriter, now: datetime) -> int:
         tar.add(copy, DATABASE)
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
-            if name.startswith(DATABASE) or path.is_socket() or path.is_fifo():
+            if name == BEFORE or name.startswith(DATABASE) or path.is_socket() or path.is_fifo():
                 continue
             try:
                 tar.add(path, name, recursive=False)
@@ -86,13 +93,14 @@ def restore(source: Path, folder: Path) -> int:
     made = make_folder(folder)
     staging = Path(tempfile.mkdtemp(dir=made.parent, prefix=f".{made.name}."))
     try:
+        _read_to_the_end(source)
         count = _extract(source, staging)
         staging.chmod(0o700)
         made.rmdir()
         staging.rename(made)
     except FileNotFoundError as failure:
         raise Invalid(f"there is no file {source}") from failure
-    except (tarfile.TarError, EOFError, json.JSONDecodeError, KeyError) as failure:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, json.JSONDecodeError, KeyError) as failure:
         raise Invalid(f"{source} is no backup of pilothouse, or is damaged: {failure}") from failure
     except OSError as failure:
         raise Unavailable(f"cannot restore to {folder}: {failure}") from failure
@@ -102,6 +110,13 @@ def restore(source: Path, folder: Path) -> int:
             with suppress(OSError):  # it holds what was restored
                 folder.rmdir()
     return count
+
+
+def _read_to_the_end(source: Path) -> None:
+    """Compare gzip's own checksum: tarfile takes a header that was damaged for the end of the archive."""
+    with gzip.open(source) as stream:
+        while stream.read(1 << 20):
+            pass
 
 
 def _extract(source: Path, staging: Path) -> int:
