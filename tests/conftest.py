@@ -44,7 +44,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_passwords() -> Iterator[None]:
-    """Passwords are hashed with the least that argon2 takes: what they cost in service is most of a portal test's time."""
+    """Passwords are hashed with the least that argon2 takes: what they cost is most of a portal test's time."""
     from argon2 import PasswordHasher
 
     from pilothouse.store import users

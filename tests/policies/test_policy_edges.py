@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from ipaddress import ip_network
 
 from support import builders as make
@@ -149,14 +149,3 @@ def test_without_a_readable_baseline_there_are_no_edges_but_problems() -> None:
     found = edges.of(Inputs(inputs.platform, inputs.cluster, inputs.snapshot, Content(), inputs.today))
     assert found.by_service == {}
     assert {problem.code for problem in found.problems} == {"policies/missing-content"}
-
-
-def test_what_expires_soon_comes_first() -> None:
-    days = {"a/late": 20, "a/over": -3, "a/far": 90, "a/soon": 2}
-    services = [
-        make.service(key, egress=(Edge(InternetPeer(), HTTP, expires=make.TODAY + timedelta(days=left)), to("a/b")))
-        for key, left in days.items()
-    ]
-    found = edges.expiring(make.platform(services), make.TODAY, 30)
-    assert [service.key for service, _ in found] == ["a/over", "a/soon", "a/late"]
-    assert edges.expiring(make.platform(services), date(2020, 1, 1), 30) == ()

@@ -174,10 +174,3 @@ def test_unreadable_guardrails_need_the_platform_team() -> None:
     named = changed("highSensitivity: second-person", "highSensitivity: platform-team")
     high = replace(WEB, sensitivity=Sensitivity.HIGH)
     assert guardrails.review(None, high, named, make.platform([WEB]))[0].team == ""
-
-
-def test_public_edges_for_lists() -> None:
-    service = make.service("a/web", egress=(public(), public(net("10.9.0.0/16")), public(net("44.0.0.0/24"))))
-    own = (ip_network("44.0.0.0/16"),)
-    assert guardrails.public_edges(service, CONTENT, own) == service.egress[:1]
-    assert guardrails.public_edges(service, Content(), own) == ()

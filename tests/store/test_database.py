@@ -150,8 +150,5 @@ def test_moments_need_a_zone_and_come_back_as_they_went(store: Store) -> None:
     assert row.value == {"x": [1, "ü"]}
 
 
-def test_settings_count_up(store: Store) -> None:
-    assert [settings.next_number(store, "generation", NOW) for _ in range(3)] == [1, 2, 3]
-    settings.put(store, "generation", 7, NOW)
-    assert settings.next_number(store, "generation", NOW) == 8
+def test_a_setting_that_was_never_put_is_its_default(store: Store) -> None:
     assert settings.get(store, "nothing", "default") == "default"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.files.git import init
+from pilothouse.files.git import clone, init, run
 from pilothouse.problems import Conflict, Problem
 from pilothouse.store import Store, events, findings, jobs
 from pilothouse.store import proposals as rows
@@ -61,6 +61,20 @@ def test_reload_reads_what_is_there_now(upkeep: Upkeep) -> None:
     assert second.state is JobState.PROBLEMS
     assert "error" in second.message
     assert [item.problem.place.path for item in findings.current(upkeep.store)] != []
+
+
+def test_reload_takes_what_others_pushed_and_gives_what_was_committed_here(upkeep: Upkeep, tmp_path: Path) -> None:
+    hub = Path(shutil.copytree(upkeep.root, tmp_path / "hub"))
+    run(hub, "config", "receive.denyCurrentBranch", "updateInstead")
+    here = clone(str(hub), tmp_path / "here")
+    upkeep.root = here.path
+    init(hub).commit({"note.txt": "theirs\n"}, "theirs", "other", "other@localhost")
+    assert upkeep.reload().message.startswith(f"pulled {here.head()[:12]}; 22 services")
+    assert (here.path / "note.txt").read_text() == "theirs\n"
+    here.commit({"note.txt": "ours\n"}, "ours", "alice", "alice@localhost")
+    assert "; pushed 1 commit; " in upkeep.reload().message
+    assert (hub / "note.txt").read_text() == "ours\n"
+    assert "pushed" not in upkeep.reload().message
 
 
 def test_render_writes_each_cluster_and_keeps_it_when_a_document_breaks(upkeep: Upkeep) -> None:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "egress": ("pilothouse.cli.egress", "group", "Propose a change of what a service may talk to."),
     "serve": ("pilothouse.cli.serve", "serve", "Serve the portal."),
     "worker": ("pilothouse.cli.serve", "worker", "Run the worker's jobs."),
+    "users": ("pilothouse.cli.users", "group", "The people who may log in, with their directory groups."),
     "demo": ("pilothouse.cli.serve", "demo", "Serve a demonstration with a platform and users of its own."),
     "backup": ("pilothouse.cli.serve", "backup", "Save a data folder to one file."),
     "restore": ("pilothouse.cli.serve", "restore", "Bring a data folder back from a backup."),

@@ -90,7 +90,7 @@ def _serve(
     from pilothouse.cli.processes import Process, Supervisor, claim, listen
     from pilothouse.portal.app import utc_now
     from pilothouse.portal.server import ServerOptions, secret_key
-    from pilothouse.store import Store, settings
+    from pilothouse.store import Store, settings, users
     from pilothouse.workflows.demo import PLATFORM
 
     _check_tls(tls_cert, tls_key)
@@ -110,6 +110,8 @@ def _serve(
     chosen = int(open_socket.getsockname()[1])
     if port is None and chosen != kept:
         settings.put(store, PORT_KEY, chosen, utc_now())
+    if not users.everyone(store):
+        click.echo("pilothouse: nobody has an account yet: `pilothouse users add` makes one", err=True)
     store.close()
 
     options = ServerOptions(

@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
 from pilothouse.source import Source, load
 
-ATTEMPTS = 3
 TIMEOUT = 5.0
 PAUSES = (1.0, 3.0)
 """Seconds between two attempts."""

@@ -256,6 +256,11 @@ class Repository:
             run(self.path, "pull", "--quiet", "--ff-only", remote=True)
             return self.head()
 
+    def ahead(self) -> int:
+        """How many commits the branch has that its upstream did not have at the last pull; 0 without an upstream."""
+        done = run(self.path, "rev-list", "--count", "@{upstream}..HEAD", check=False)
+        return int(done.stdout) if done.returncode == 0 else 0
+
     def push(self) -> None:
         """Send the commits to the remote. `Conflict` when it has newer ones."""
         with self._locked():

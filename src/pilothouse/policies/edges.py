@@ -27,7 +27,6 @@ from pilothouse.platform.model import (
     Edge,
     Exposure,
     Peer,
-    Platform,
     PortRef,
     Service,
     ServicePeer,
@@ -147,17 +146,6 @@ def of(inputs: Inputs) -> Edges:
     if content.baseline is None:
         return Edges(problems=content.problems)
     return _Builder(inputs, content.baseline).build()
-
-
-def expiring(platform: Platform, today: date, within_days: int) -> tuple[tuple[Service, Edge], ...]:
-    """Egress edges whose last day is at most `within_days` away (or past), soonest first."""
-    found = [
-        (service, edge)
-        for service in platform.services.values()
-        for edge in service.egress
-        if edge.expires is not None and (edge.expires - today).days <= within_days
-    ]
-    return tuple(sorted(found, key=lambda item: (item[1].expires or today, item[0].key)))
 
 
 class _Builder:

@@ -6,7 +6,7 @@ the agreements that it needs, each with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -250,12 +250,3 @@ def _accepts(service: Service, other: Service) -> bool:
 
 def _means(edge: Edge, service: Service) -> bool:
     return isinstance(edge.peer, ServicePeer) and str(edge.peer) == service.key
-
-
-def public_edges(service: Service, content: Content, networks: Iterable[Network]) -> tuple[Edge, ...]:
-    """The egress of a service that leaves for public addresses, for lists and reminders."""
-    found = read(content)
-    if found.baseline is None or found.guardrails is None:
-        return ()
-    judge = _Judge(found.baseline, found.guardrails, tuple(networks))
-    return tuple(edge for edge in service.egress if judge.is_public(edge))

@@ -145,9 +145,6 @@ class Live:
         """The inputs of a cluster with its snapshot. KeyError for one that is not declared."""
         return self._inputs(cluster)[0]
 
-    def snapshot_problems(self, cluster: str) -> Problems:
-        return self._inputs(cluster)[1]
-
     def _inputs(self, cluster: str) -> tuple[Inputs, Problems]:
         self.platform.clusters[cluster]
         return self._once(f"inputs:{cluster}", lambda: self._engine.inputs(self._opened, cluster, self.today))

@@ -139,16 +139,6 @@ def revoke(store: Store, session_id: str, now: datetime, user: str = "") -> bool
         return bool(connection.execute(update(sessions).where(condition).values(revoked_at=now)).rowcount)
 
 
-def revoke_all(store: Store, user: str, now: datetime, but: str = "") -> int:
-    """End every session of a person but the one of the id `but`; how many there were."""
-    with store.write() as connection:
-        return connection.execute(
-            update(sessions)
-            .where(sessions.c.user == user, sessions.c.revoked_at.is_(None), sessions.c.id_hash != but)
-            .values(revoked_at=now)
-        ).rowcount
-
-
 def living(store: Store, user: str, now: datetime, idle: timedelta = IDLE) -> tuple[Session, ...]:
     """A person's sessions that are still good, the newest first."""
     with store.read() as connection:

@@ -23,15 +23,3 @@ def put(store: Store, key: str, value: Any, now: datetime) -> None:
         changed = connection.execute(update(settings).where(settings.c.key == key).values(value=value, updated_at=now))
         if not changed.rowcount:
             connection.execute(insert(settings).values(key=key, value=value, updated_at=now))
-
-
-def next_number(store: Store, key: str, now: datetime) -> int:
-    """Count up by one, atomically, from 1."""
-    with store.write() as connection:
-        row = connection.execute(select(settings.c.value).where(settings.c.key == key)).first()
-        if row is None:
-            connection.execute(insert(settings).values(key=key, value=1, updated_at=now))
-            return 1
-        number = int(row.value) + 1
-        connection.execute(update(settings).where(settings.c.key == key).values(value=number, updated_at=now))
-        return number

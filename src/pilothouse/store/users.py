@@ -101,6 +101,17 @@ def set_password(store: Store, name: str, password: str, now: datetime) -> None:
         _end_sessions(connection, name, now)
 
 
+def set_groups(store: Store, name: str, groups: Iterable[str], now: datetime) -> None:
+    """Other directory groups. Every session of that person ends: a session keeps those of its login."""
+    with store.write() as connection:
+        changed = connection.execute(
+            update(users).where(users.c.name == name).values(groups=sorted(set(groups)), changed_at=now)
+        )
+        if not changed.rowcount:
+            raise Invalid(f"there is no user `{name}`")
+        _end_sessions(connection, name, now)
+
+
 def set_disabled(store: Store, name: str, disabled: bool, now: datetime) -> None:
     """Close or reopen an account; closing it ends every session."""
     with store.write() as connection:

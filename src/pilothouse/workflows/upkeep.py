@@ -58,11 +58,14 @@ class Upkeep:
     # ------------------------------------------------------------ jobs
 
     def reload(self) -> Outcome:
-        """Pull the repository where it has a remote, and read the platform and its snapshots again."""
+        """Pull the repository where it has a remote, push what was committed here, and read the platform again."""
         repository = Repository(self.root)
         pulled = ""
         if repository.is_repository() and repository.has_remote():
             pulled = f"pulled {repository.pull()[:12]}; "
+            if commits := repository.ahead():
+                repository.push()
+                pulled += f"pushed {commits} commit{'s' if commits > 1 else ''}; "
         self._opened = opened = rendering.open_platform(self.root)
         self._find("platform", "", opened.problems)
         services = len(opened.loaded.platform.services)
