@@ -134,16 +134,17 @@ def summary(problems: Iterable[Problem]) -> str:
     if not found:
         return "no problems"
     counts = Counter(problem.severity for problem in found)
-    parts = [_plural(counts[severity], _NOUN[severity]) for severity in Severity if counts[severity]]
+    parts = [plural(counts[severity], _NOUN[severity]) for severity in Severity if counts[severity]]
     files = len({problem.place.path for problem in found if problem.place.path})
-    return ", ".join(parts) + (f" in {_plural(files, 'file')}" if files else "")
+    return ", ".join(parts) + (f" in {plural(files, 'file')}" if files else "")
 
 
 _NOUN = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "finding"}
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def plural(count: int, one: str, several: str = "") -> str:
+    """ "1 pod", "2 pods"; `several` where it is not just an s more."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def to_data(problems: Iterable[Problem]) -> dict[str, Any]:

@@ -102,6 +102,9 @@ def test_the_day_of_an_engineer(site, tmp_path):
     assert (plugin["apiVersion"], plugin["interactiveMode"]) == ("client.authentication.k8s.io/v1", "Never")
     assert plugin["args"][-6:] == ["access", "credential", "--cluster", "dev", "--profile", "developer"]
     assert "PRIVATE" not in config.read_text()
+    with pytest.raises(Invalid, match="no certificate in this file") as refused:
+        alice.run("inspect", str(config))
+    assert "without a file, `pilothouse access inspect` shows those you hold" in refused.value.hint
 
     answer = json.loads(alice.run("credential", "--cluster", "dev", "--profile", "developer"))
     leaf = x509.load_pem_x509_certificate(answer["status"]["clientCertificateData"].encode())

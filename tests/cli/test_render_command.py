@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pilothouse.cli.main import main
+from pilothouse.cli.output import table
 
 TODAY = ["--today", "2026-11-21"]
 
@@ -182,3 +184,10 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr("importlib.import_module", absent)
     assert run("serve") == 2
     assert "pip install 'pilothouse[server]'" in capsys.readouterr().err
+
+
+def test_what_people_copy_is_never_folded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("pilothouse.cli.output.console", lambda: Console(width=40))
+    password, groups = "lavender-dapple-zephyr-315", "engineers on-call platform-admins"
+    table("", ("Password", "Groups"), [(password, groups)], whole=("Password",))
+    assert password in capsys.readouterr().out

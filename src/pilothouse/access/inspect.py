@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,7 +49,9 @@ def inspect(text: str, now: datetime) -> tuple[Inspected, ...]:
     if not found:
         raise Invalid(
             "there is no certificate in this file",
-            "give a PEM certificate, or a kubeconfig with `client-certificate-data`",
+            "it asks pilothouse for one: without a file, `pilothouse access inspect` shows those you hold"
+            if re.search(r"^ *- \"?credential\"?$", text, re.MULTILINE)
+            else "give a PEM certificate, or a kubeconfig with `client-certificate-data`",
         )
     return tuple(_one(source, certificate, now) for source, certificate in found)
 

@@ -12,6 +12,7 @@ import click
 from pilothouse.cli.opening import cluster_option, open_inputs, platform_argument, snapshot_option
 from pilothouse.cli.output import emit, exit_for, output_option, print_problems, table
 from pilothouse.problems import Invalid
+from pilothouse.reports import plural
 
 if TYPE_CHECKING:
     from datetime import date
@@ -226,7 +227,7 @@ def _print_alerts(found: Iterable[DeclaredAlert]) -> None:
         for item in found
     ]
     table("", ["team", "alert", "severity", "service", "ends at", "declared"], rows)
-    click.echo(f"{len(rows)} alerts")
+    click.echo(plural(len(rows), "alert"))
 
 
 # ---------------------------------------------------------------- oncall

@@ -10,6 +10,7 @@ import click
 
 from pilothouse.cli import opening
 from pilothouse.cli.output import emit, output_option, table
+from pilothouse.reports import plural
 
 
 @click.group(help="Prometheus: scrape jobs, rules, federation.")
@@ -93,7 +94,11 @@ def targets(platform: Path, service: str, cluster: str, output: str, **where: An
         click.echo(f"interval  {format_duration(found.interval)}, timeout {format_duration(found.timeout)}")
         click.echo(f"limit     {found.sample_limit:,} series a scrape: above it the whole scrape fails")
         rows = [(t.pod, t.node, "-" if t.leaf is None else t.leaf, t.why) for t in found.targets]
-        table(f"{len(rows)} pods over {found.leaves} leaves", ["pod", "node", "leaf", "not scraped because"], rows)
+        table(
+            f"{plural(len(rows), 'pod')} over {plural(found.leaves, 'leaf', 'leaves')}",
+            ["pod", "node", "leaf", "not scraped because"],
+            rows,
+        )
 
     emit(found, output, human)
 

@@ -282,6 +282,7 @@ def demo(
             "Demo users" + (" (passwords are shown this once)" if fresh else ""),
             ("User", "Password", "Team", "Directory groups"),
             [(p.name, p.password or "(as before)", p.team, " ".join(p.groups)) for p in people],
+            whole=("User", "Password", "Team"),
         )
         if not fresh:
             click.echo("Forgotten? `pilothouse demo --new-passwords` makes new ones.\n")

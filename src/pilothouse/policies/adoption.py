@@ -19,6 +19,7 @@ from pilothouse.platform.model import Enforcement
 from pilothouse.policies.content import Baseline
 from pilothouse.policies.matching import Directory
 from pilothouse.problems import Problem, info, warning
+from pilothouse.reports import plural
 
 
 class Mode(StrEnum):
@@ -102,15 +103,16 @@ def findings(inputs: Inputs, found: Mapping[str, NamespaceMode]) -> list[Problem
         problems.append(
             warning(
                 "policies/no-snapshot",
-                f"nothing is known about what runs on cluster {cluster.name}, so {len(unknown)} namespaces that are "
-                f"declared enforced stay {'staged' if cluster.calico_api else 'withheld'}: {shown(tuple(unknown))}",
+                f"nothing is known about what runs on cluster {cluster.name}, so what is declared "
+                f"enforced stays {'staged' if cluster.calico_api else 'withheld'}: {shown(tuple(unknown))}",
                 cluster.place,
                 "render with a snapshot of the cluster",
                 cluster=cluster.name,
             )
         )
     for item in found.values():
-        pods = f"{len(item.undeclared)} running pods without a declaration would be cut: {shown(item.undeclared)}"
+        number = plural(len(item.undeclared), "running pod")
+        pods = f"{number} without a declaration would be cut: {shown(item.undeclared)}"
         if item.declared is Enforcement.ENFORCED and item.undeclared and item.mode is not Mode.EXEMPT:
             problems.append(
                 warning(

@@ -23,6 +23,7 @@ from pilothouse.policies.parties import Kind, Parties, Party
 from pilothouse.policies.reach import Reach, differences, flips
 from pilothouse.policies.universe import Universe, bits
 from pilothouse.problems import Problem, Problems
+from pilothouse.reports import plural
 
 
 class What(StrEnum):
@@ -59,7 +60,7 @@ class Isolation:
 
     def __str__(self) -> str:
         state = "comes under policy" if self.begins else "is left without any policy"
-        return f"{self.direction} of {len(self.pods)} pods in {self.namespace} {state}: {shown(self.pods)}"
+        return f"{self.direction} of {plural(len(self.pods), 'pod')} in {self.namespace} {state}: {shown(self.pods)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from pilothouse.reports import plural
+
 
 class Badge(NamedTuple):
     """A state: `tone` is ok, warn, bad or idle (colour and shape), `word` what is read."""
@@ -86,6 +88,5 @@ def utc(moment: datetime) -> str:
     return f"{moment.day} {moment:%b %Y %H:%M} UTC"
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """`1 service`, `14 services`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+count = plural
+"""`1 service`, `14 services`."""

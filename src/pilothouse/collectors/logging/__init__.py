@@ -13,9 +13,9 @@ from pilothouse.collectors.logging import content, daemonset, elasticsearch, flu
 from pilothouse.collectors.logging.config import text
 from pilothouse.collectors.logging.lint import lint
 from pilothouse.collectors.logging.parse import parse
-from pilothouse.collectors.logging.sizing import many
 from pilothouse.inputs import Inputs
 from pilothouse.problems import Problem, Problems, error, ordered
+from pilothouse.reports import plural
 
 __all__ = ["Analysis", "Step", "analyse", "derive", "explain", "lint", "parse"]
 
@@ -95,7 +95,7 @@ def explain(inputs: Inputs, key: str) -> tuple[Step, ...]:
     steps = [
         Step(
             "read",
-            f"at most {item.rate:,} bytes a second per pod, {many(on_node, 'pod')} on the fullest node; "
+            f"at most {item.rate:,} bytes a second per pod, {plural(on_node, 'pod')} on the fullest node; "
             "more waits in the file",
             declared,
         ),
@@ -122,7 +122,7 @@ def explain(inputs: Inputs, key: str) -> tuple[Step, ...]:
     steps.append(
         Step(
             "keep",
-            f"{many(kept.days, 'day')}, {many(kept.replicas, 'more copy', 'more copies')}",
+            f"{plural(kept.days, 'day')}, {plural(kept.replicas, 'more copy', 'more copies')}",
             f"asked for {asked} days: class {kept.name}",
         )
     )

@@ -20,6 +20,7 @@ from pilothouse.collectors.logging.services import Treated
 from pilothouse.inputs import Inputs
 from pilothouse.inventory.model import Pod
 from pilothouse.problems import Problem, error, info, warning
+from pilothouse.reports import plural
 
 MIB = 1024**2
 
@@ -320,17 +321,13 @@ def _explained(sizing: Sizing, inputs: Inputs, settings: Settings) -> Sizing:
         figures.append(
             Figure(
                 f"class {item.name}",
-                f"{_size(item.storage)}, {many(item.primaries, 'primary', 'primaries')}, {many(item.shards, 'shard')}",
+                f"{_size(item.storage)}, {plural(item.primaries, 'primary', 'primaries')}, "
+                f"{plural(item.shards, 'shard')}",
                 f"{_rate(item.rate)} × {item.days} days × {settings.retention.storage_factor:g} × (1 + replicas); "
                 f"rolls over every {item.rollover_seconds / 3600:.0f} h",
             )
         )
     return Sizing(**{name: getattr(sizing, name) for name in sizing.__dataclass_fields__} | {"figures": tuple(figures)})
-
-
-def many(number: int, one: str, several: str = "") -> str:
-    """ "1 pod", "2 pods"; `several` where it is not just an s more."""
-    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def _size(number: float) -> str:
