@@ -100,6 +100,18 @@ def test_every_change_is_an_event(run: Run, store: Callable[[], Store]) -> None:
     assert all("(command line)" in event.actor for event in found)
 
 
+def test_an_account_without_a_name_of_its_own_is_its_number(
+    run: Run, store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert run("add", "bob")[0] == 0
+    (event,), _ = events.find(store(), events.Filter(kind="user."))
+    assert re.fullmatch(r"uid \d+ \(command line\)", event.actor)
+
+
 @pytest.mark.parametrize("command", ["change", "password", "close", "reopen"])
 def test_an_unknown_user_is_named(run: Run, command: str) -> None:
     run("add", "alice")

@@ -7,6 +7,7 @@ audit page shows.
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -176,10 +177,19 @@ def _now() -> Any:
     return utc_now()
 
 
+def _who() -> str:
+    """The account at the operating system; in a container it may have no name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return f"{name} (command line)"
+
+
 def _done(store: Store, kind: str, user: str, message: str, made: str, output: str) -> None:
     from pilothouse.store import events
 
-    events.record(store, events.Event(_now(), kind, f"{getpass.getuser()} (command line)", user, message))
+    events.record(store, events.Event(_now(), kind, _who(), user, message))
     data = {"user": user, "event": kind, "message": message, "password": made}
 
     def human() -> None:
