@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pilothouse.problems import Invalid
@@ -68,7 +69,6 @@ def _accepted(key: object) -> PublicKey:
     raise Invalid(f"keys of the kind {type(key).__name__} are not accepted", "use P-256")
 
 
-def spki(key: object) -> str:
+def spki(key: PublicKeyTypes) -> str:
     """SHA-256 of a public key's SubjectPublicKeyInfo, in hex."""
-    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
-    return hashlib.sha256(encoded).hexdigest()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()

@@ -418,7 +418,7 @@ def problems() -> Response:
     return answer(
         ProblemList(
             items=[
-                _problem(item)
+                problem_of(item)
                 for item in known.problems
                 if (not severity or item.severity.value == severity)
                 and (not cluster or item.cluster in ("", cluster))
@@ -431,7 +431,8 @@ def problems() -> Response:
     )
 
 
-def _problem(item: Problem) -> ProblemOut:
+def problem_of(item: Problem) -> ProblemOut:
+    """A problem as every answer of the API shows it."""
     return ProblemOut(
         code=item.code,
         severity=item.severity.value,

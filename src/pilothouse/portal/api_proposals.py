@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from pilothouse.policies import effect
 from pilothouse.portal import egress_desk
-from pilothouse.portal.api import ErrorOut, In, ProblemOut, answer, body_of, describe
+from pilothouse.portal.api import ErrorOut, In, ProblemOut, answer, body_of, describe, problem_of
 from pilothouse.portal.frame import live, me, store
 from pilothouse.problems import Invalid, Problem, has_errors
 from pilothouse.store import proposals
@@ -339,19 +339,7 @@ def _preview(here: Desk, found: Preview) -> PreviewOut:
 
 def _problems(found: Iterable[Problem]) -> list[PlacedProblemOut]:
     return [
-        PlacedProblemOut(
-            code=item.code,
-            severity=item.severity.value,
-            message=item.message,
-            hint=item.hint,
-            path=item.place.path,
-            line=item.place.line,
-            column=item.place.column,
-            teams=list(item.teams),
-            cluster=item.cluster,
-            excerpt=item.place.excerpt,
-            width=item.place.width,
-        )
+        PlacedProblemOut(**problem_of(item).model_dump(), excerpt=item.place.excerpt, width=item.place.width)
         for item in found
     ]
 
