@@ -5,15 +5,45 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+pytest_plugins = ["pytester", "support.bed.fixtures"]
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="write the golden files anew")
+
+
+_left_out = 0
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    global _left_out
+    _left_out += sum(item.get_closest_marker("real") is not None for item in items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # one of several processes: the count goes to the one that prints
+        output["left_out"] = _left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    del error
+    global _left_out  # every process saw the same tests
+    _left_out = max(_left_out, getattr(node, "workeroutput", {}).get("left_out", 0))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _left_out:
+        terminalreporter.write_line(
+            f"{_left_out} tests need real servers and were left out: `make test-real` gets the servers and runs them"
+        )
 
 
 @pytest.fixture

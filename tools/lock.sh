@@ -12,6 +12,6 @@ compile() {
 		--no-annotate --no-header "$@" pyproject.toml -o "requirements/$out.lock"
 }
 
-compile real --extra server --extra live --group build --group dev --group real
-compile dev -c requirements/real.lock --extra server --extra live --group build --group dev
+compile real --extra server --extra live --extra postgresql --group build --group dev --group real
+compile dev -c requirements/real.lock --extra server --extra live --extra postgresql --group build --group dev
 compile run -c requirements/real.lock --extra server --group build

@@ -383,12 +383,13 @@ class Endpoint:
     """A server of the cluster: address, and files on the machine that talks to it.
 
     `token_file` and `ca_file` are paths on the machine where the rendered
-    configuration is used, never contents.
+    configuration is used, never contents. With a `user` the token file holds that user's password.
     """
 
     url: str
     token_file: str = ""
     ca_file: str = ""
+    user: str = ""
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -400,6 +401,8 @@ class Servers:
     vault: Endpoint | None = None
     prometheus: Endpoint | None = None
     """The global Prometheus."""
+    leaves: tuple[Endpoint, ...] = ()
+    """The leaf Prometheus servers by shard, where pilothouse may ask them itself."""
     alertmanagers: tuple[Endpoint, ...] = ()
     elasticsearch: Endpoint | None = None
     grafana: Endpoint | None = None
@@ -412,6 +415,8 @@ class Authority:
     backend: str = "embedded"
     mount: str = ""
     common_name: str = ""
+    login: str = "ldap"
+    """Vault's LDAP auth mount, at which engineers log in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,17 @@ class EndpointModel(Strict):
     url: Url
     token_file: AbsolutePath | None = Field(default=None, description="On the machine that uses it")
     ca_file: AbsolutePath | None = Field(default=None, description="On the machine that uses it")
+    user: str = Field(default="", max_length=253, description="The token file holds the password of that user")
 
     def value(self, node: Node, *path: str | int) -> Endpoint:
-        return Endpoint(self.url, self.token_file or "", self.ca_file or "", node.at(*path))
+        return Endpoint(self.url, self.token_file or "", self.ca_file or "", self.user, node.at(*path))
 
 
 class ServersModel(Strict):
     kubernetes: EndpointModel | None = None
     vault: EndpointModel | None = None
     prometheus: EndpointModel | None = Field(default=None, description="The global Prometheus")
+    leaves: list[EndpointModel] = Field(default_factory=list, description="The leaf Prometheus servers, by shard")
     alertmanagers: list[EndpointModel] = Field(default_factory=list, description="Each one; alerts go to all of them")
     elasticsearch: EndpointModel | None = None
     grafana: EndpointModel | None = None
@@ -93,6 +95,7 @@ class ServersModel(Strict):
             one("kubernetes", self.kubernetes),
             one("vault", self.vault),
             one("prometheus", self.prometheus),
+            tuple(item.value(node, *here, "leaves", index) for index, item in enumerate(self.leaves)),
             tuple(item.value(node, *here, "alertmanagers", index) for index, item in enumerate(self.alertmanagers)),
             one("elasticsearch", self.elasticsearch),
             one("grafana", self.grafana),
@@ -106,6 +109,9 @@ class AuthorityModel(Strict):
     )
     common_name: str | None = Field(
         default=None, description="Of the authority's certificate; left out: <cluster> access"
+    )
+    login: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_/-]*$")] = Field(
+        default="ldap", description="Vault's LDAP auth mount, at which engineers log in"
     )
 
 
@@ -174,6 +180,7 @@ class ClusterDocument(Strict):
                 spec.authority.backend,
                 spec.authority.mount or f"pki-{name}",
                 spec.authority.common_name or f"{name} access",
+                spec.authority.login,
             ),
             logging=LoggingCapacity(
                 spec.logging.data_nodes, spec.logging.heap, spec.logging.coordinating_nodes, spec.logging.outage
