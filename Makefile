@@ -11,10 +11,10 @@ DATA ?= data
 TEMPROOT := $(shell test -w /dev/shm && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-real lint format bench lock wheel testbed clean
+.PHONY: help setup run test test-real testbed stack stack-check lint format bench lock wheel clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## Set up .venv from the lock file, when it is missing or stale
 	@$(PYTHON) tools/venv.py dev
@@ -30,14 +30,18 @@ test: ## Run the tests that need nothing but Python
 	@$(TEMPROOT) $(BIN)/python -m pytest -n 2 -m "not real" --cov=pilothouse --cov-branch --cov-report=
 	@$(BIN)/python tools/coverage_floor.py
 
-test-real: ## Get the real programs and run the tests that need them
-	@$(PYTHON) tools/venv.py real
-	@$(BIN)/python tests/real/servers/obtain.py
+test-real: testbed ## Get the real programs and run the tests that need them
 	@$(TEMPROOT) $(BIN)/python -m pytest -m real
 
-testbed: ## Get the real programs that test-real needs
+testbed: ## Get the real programs that test-real and stack need
 	@$(PYTHON) tools/venv.py real
 	@$(BIN)/python tests/real/servers/obtain.py
+
+stack: testbed ## The bank on real servers, with a portal and five things to try, until Ctrl-C
+	@exec $(BIN)/python tools/stack
+
+stack-check: testbed ## Start the stack, do the five things, print what was seen
+	@exec $(BIN)/python tools/stack --check
 
 lint: ## Style, types, and the floors of the house
 	@$(PYTHON) tools/venv.py dev

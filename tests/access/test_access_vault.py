@@ -63,7 +63,7 @@ def test_a_profile_of_the_whole_cluster_has_one_role():
 
 def test_what_an_engineers_token_may_do():
     policy = derived().artifacts["vault/sys/policies/acl/ph.dev.profile.developer.payments.json"].data
-    assert policy["path"]["pki-dev/sign/developer.payments"] == {
+    assert policy["path"]["pki-dev/sign/developer.{{identity.groups.names.ph_dev_payments.metadata.team}}"] == {
         "capabilities": ["update"],
         "allowed_parameters": {"csr": [], "common_name": [], "ttl": [], "exclude_cn_from_sans": ["true"]},
     }
@@ -298,3 +298,50 @@ def test_missing_files_of_the_content_are_named():
     only = {k: v for k, v in bundle_content().files.items() if "/policies/w" not in k}
     found = derive(inputs([], content=Content(only))).problems
     assert [p.message for p in found] == ["`secrets/vault/policies/ with `for: secret`` is missing"]
+
+
+# ---------------------------------------------------------------- where Vault signs
+
+
+def by_vault(**fields):
+    return cluster("prod", authority=Authority("vault", "pki-prod", "Prod", "people/ldap"), **fields)
+
+
+def test_directory_groups_get_policies_only_where_vault_signs():
+    found = derived(on=by_vault()).artifacts
+    mapping = found["vault/auth/people/ldap/groups/engineers.json"].data
+    assert mapping == {"policies": ["ph.prod.profile.developer.cards", "ph.prod.profile.developer.payments"]}
+    assert found["vault/identity/group/name/ph_prod_payments.json"].data == {
+        "type": "internal",
+        "metadata": {"cluster": "prod", "team": "payments"},
+    }
+    assert [d.path for d in derived().artifacts if "identity" in d.path or "/groups/" in d.path] == []
+
+
+def test_an_accessor_that_is_not_declared_is_a_warning_and_still_signs_nothing():
+    found = derived(on=by_vault())
+    assert [(p.code, p.severity) for p in found.problems] == [("access/ldap-accessor-missing", "warning")]
+    assert found.artifacts["vault/pki-prod/roles/developer.cards.json"].data["allowed_domains"] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "covers"),
+    [
+        ("pki/sign/developer.{{identity.groups.names.ph_prod_cards.metadata.team}}", "pki/sign/developer.cards", True),
+        ("pki/sign/developer.{{identity.groups.names.ph_prod_cards.metadata.team}}", "pki/sign/developer.risk", False),
+        ("pki/sign/developer.{{identity.groups.names.ph_prod_cards.metadata.other}}", "pki/sign/developer.risk", True),
+        ("pki/sign/{{identity.entity.name}}", "pki/sign/on-call", True),
+        ("pki/sign/{{identity.entity.name}}", "pki/issue/on-call", False),
+    ],
+)
+def test_a_template_is_taken_for_what_it_can_become(pattern, path, covers):
+    assert prove.matches(prove.filled(pattern), path) is covers
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["{mount}/sign/{{{{identity.entity.name}}}}", "{mount}/{{{{identity.entity.name}}}}/x", "{mount}/sign/{role}*"],
+)
+def test_a_template_of_the_content_that_reaches_further_is_found(path):
+    problems = derived([(ENGINEER, '"{mount}/cert/ca_chain"', f'"{path}"')]).problems
+    assert "access/unsafe-vault-policy" in {problem.code for problem in problems}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pilothouse.artifacts.objects import ObjectKey, is_owned, plan
+from pilothouse.artifacts.objects import MANAGER, ObjectKey, comparable, intruding, is_owned, plan, written
 from pilothouse.labels import ownership
 
 
@@ -11,14 +11,13 @@ def policy(name: str, port: int = 80, owned: bool = True, **metadata: Any) -> di
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {"name": name, "namespace": "a", "labels": ownership("dev") if owned else {}, **metadata},
-        "spec": {"podSelector": {}, "egress": [{"ports": [{"port": port}]}]},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": [{"port": port}]}]},
     }
 
 
 def test_fields_of_the_server_and_of_others_are_no_change() -> None:
     current = policy("x", uid="1", resourceVersion="2", managedFields=[], annotations={"foreign": "kept"})
     current["status"] = {"a": 1}
-    current["spec"]["policyTypes"] = ["Egress"]
     assert plan([policy("x")], [current], "dev") == ()
 
 
@@ -53,3 +52,47 @@ def test_a_list_of_another_length_is_shown_whole() -> None:
     assert change.before is not None
     assert len(change.before["spec"]["egress"]) == 2
     assert "port: 1\n" in change.text()
+
+
+def managed(manifest: dict[str, Any], manager: str, operation: str, fields: dict[str, Any]) -> None:
+    entry = {"manager": manager, "operation": operation, "fieldsV1": fields}
+    manifest["metadata"].setdefault("managedFields", []).append(entry)
+
+
+def test_what_we_once_wrote_and_no_longer_name_is_a_change() -> None:
+    current = policy("x", annotations={"ours": "old", "theirs": "kept"})
+    managed(current, MANAGER, "Apply", {"f:metadata": {"f:annotations": {"f:ours": {}}}})
+    managed(current, "kubectl-annotate", "Update", {"f:metadata": {"f:annotations": {"f:theirs": {}}}})
+    (change,) = plan([policy("x")], [current], "dev")
+    assert change.before is not None
+    assert change.before["metadata"]["annotations"] == {"ours": "old"}
+
+
+def test_a_rule_beside_ours_is_a_change_and_an_intrusion() -> None:
+    current = policy("x")
+    current["spec"]["ingress"] = [{}]
+    managed(current, MANAGER, "Apply", {"f:spec": {"f:egress": {}, "f:podSelector": {}, "f:policyTypes": {}}})
+    (change,) = plan([policy("x")], [current], "dev")
+    assert "-  ingress:" in change.text()
+    assert intruding(policy("x"), current) == (("spec", "ingress"),)
+    # Once it was ours, the next apply takes it away by itself.
+    current["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:ingress"] = {}
+    assert intruding(policy("x"), current) == ()
+
+
+def test_a_key_more_in_a_rule_is_a_change() -> None:
+    current = policy("x")
+    current["spec"]["egress"][0]["to"] = [{"podSelector": {}}]
+    assert len(plan([policy("x")], [current], "dev")) == 1
+
+
+def test_a_role_that_is_filled_by_others_is_an_intrusion() -> None:
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "r", "labels": ownership("dev")},
+        "rules": [],
+    }
+    assert intruding(role, {**role, "aggregationRule": {}}) == (("aggregationRule",),)
+    assert comparable(role, {**role, "aggregationRule": {}}) != written(role)
+    assert comparable(role, role) == written(role)

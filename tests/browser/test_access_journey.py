@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from support.browser import People, expect
 from support.demo import Laptop
+from support.real_bank import Site
 
 REASON = "The queue of payments-7f is stuck: look at its threads from inside"
 
@@ -27,7 +28,8 @@ def authority(people: People, cluster: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(answer.body())
 
 
-def test_certificate_for_the_day(people: People, laptop: Laptop) -> None:
+def test_certificate_for_the_day(site: Site) -> None:
+    people, laptop = site.people, site.laptop
     page = people("alice")
     page.goto("/")
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="Access").click()
@@ -64,6 +66,7 @@ def test_certificate_for_the_day(people: People, laptop: Laptop) -> None:
     said = laptop.run("access", "inspect").stdout
     assert "alice" in said
     assert "ph:developer:payments" in said
+    comes_from_the_authority(people, kubeconfig, laptop, by_vault=site.real is not None)
     bank = laptop.demo.platform
     may = laptop.json("access", "can-i", "get", "pods", "-n", "payments", "--platform", bank)
     assert may["allowed"]
@@ -72,6 +75,18 @@ def test_certificate_for_the_day(people: People, laptop: Laptop) -> None:
     assert refused.stdout.startswith("no: ")
     elsewhere = laptop.json("access", "can-i", "get", "pods", "-n", "ledger", "--platform", bank, code=1)
     assert not elsewhere["allowed"]
+
+
+def comes_from_the_authority(people: People, kubeconfig: Path, laptop: Laptop, by_vault: bool) -> None:
+    """What the plugin hands to kubectl is signed by the authority that the portal shows: with real servers, Vault's."""
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    plugin = next(item["user"]["exec"] for item in config["users"])
+    credential = yaml.safe_load(laptop.start(plugin["command"], *plugin["args"]).stdout)
+    leaf = x509.load_pem_x509_certificate(credential["status"]["clientCertificateData"].encode())
+    shown = authority(people, "dev")
+    leaf.verify_directly_issued_by(shown)
+    name = shown.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+    assert name == ("Bank access" if by_vault else "Bank dev access")
 
 
 def test_certificate_belongs_to_one_cluster(people: People, laptop: Laptop) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from support.browser import People, expect, press_until
-from support.demo import Laptop
+from support.demo import Laptop, until
+from support.real_bank import ALERT, RealBank
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -92,6 +93,32 @@ def test_declared_alert_is_picked(people: People) -> None:
     expect(page.get_by_role("textbox", name="Time")).to_have_value("some day")
     expect(page.get_by_role("textbox", name="Labels of the alert")).to_have_value(re.compile("RefundQueueStuck"))
     expect(page.locator("#error-at")).to_be_visible()
+
+
+def test_what_fires_leads_to_whom_it_reaches(real_bank: RealBank, real_everybody: People) -> None:
+    """A rule of a real Prometheus fires, a real Alertmanager tells somebody, and the portal says whom and why."""
+    name = ALERT["alertname"]
+    until(lambda: real_bank.receivers(name), 30, lambda: "no alert reached Alertmanager")
+    page = real_everybody("erin")
+    try:
+        page.goto("/")
+        fires = page.get_by_role("region", name="Alerts of my teams that fire")
+        expect(fires).to_contain_text(name)
+        fires.get_by_role("link", name="Everything that fires").click()
+        page.get_by_label("Cluster").select_option("prod")
+        row = page.get_by_role("row").filter(has_text=name)
+        expect(row).to_contain_text("told")
+        said = set(row.get_by_role("code").all_text_contents())
+        assert said == real_bank.receivers(name)
+        row.get_by_role("link", name=name).click()
+        page.wait_for_url("**/alerts/?**")
+        assert lit_path(page)[:2] == ["root", 'team="accounts"']
+        assert {text.strip() for text in page.locator(".ends h2").all_text_contents()} == said
+        expect(page.locator(".ends .person")).to_be_visible()
+        expect(page.get_by_text("has loaded something else")).to_have_count(0)
+        assert real_everybody.complaints == []
+    finally:
+        real_everybody.close()
 
 
 def test_pasted_configuration(people: People) -> None:

@@ -170,6 +170,60 @@ def test_the_worker_wants_a_platform(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--database", "postgresql://pilothouse:hush@db.example/x"), "--database holds a password"),
+        (("--database", "mysql://db.example/x"), "PostgreSQL is what can be used"),
+        (("--database", "postgresql://a@db.example/x", "--database-file", "f"), "give one of them"),
+        (("--database-file", "missing"), "there is no file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "worker", "users"])
+def test_a_database_that_is_refused_leaves_no_data_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ("users", "list") if command == "users" else (command, "--platform", example())
+    code, out, err = run(capsys, *more, "--data", "data", *arguments)
+    assert code == 2
+    assert message in err
+    assert "hush" not in err + out
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_is_typed_wins_over_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PILOTHOUSE_DATABASE_FILE", str(tmp_path / "missing"))
+    code, _, err = run(capsys, "users", "list", "--data", tmp_path / "data")
+    assert code == 2
+    assert f"there is no file {tmp_path / 'missing'}" in err
+    wanted = ("--database", "postgresql://pilothouse@127.0.0.1:1/x")
+    code, _, err = run(capsys, "users", "list", "--data", tmp_path / "data", *wanted)
+    assert code == 2
+    assert "the database postgresql://pilothouse@127.0.0.1:1/x does not answer: nobody listens there" in err
+
+
+def test_a_database_is_copied_to_one_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "copy-database", "--data", tmp_path)
+    assert (code, "no database is named" in err) == (2, True)
+    wanted = ("--database", "postgresql://pilothouse@127.0.0.1:1/x")
+    code, _, err = run(capsys, "copy-database", "--data", tmp_path / "none", *wanted)
+    assert (code, "no data folder" in err) == (2, True)
+    store = Store(tmp_path / "data")
+    store.migrate()
+    store.close()
+    code, _, err = run(capsys, "copy-database", "--data", tmp_path / "data", *wanted)
+    assert (code, "nobody listens there" in err) == (2, True)
+    assert Store(tmp_path / "data").is_sqlite
+
+
 # ---------------------------------------------------------------- processes
 
 

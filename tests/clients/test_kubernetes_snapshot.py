@@ -11,6 +11,7 @@ import pytest
 from support.kube_stub import TOKEN, Stub, kubeconfig, serving, status
 
 from pilothouse.clients import kubernetes as live
+from pilothouse.clients.kubernetes import kinds, transport
 from pilothouse.problems import Denied, Invalid, Severity, Unavailable
 
 
@@ -146,7 +147,7 @@ def test_a_server_that_cannot_answer(stub: Stub, tmp_path: Path, code: int, body
 
 
 def test_a_page_that_is_too_large(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MAX_PAGE_BYTES", 10)
+    monkeypatch.setattr(transport, "MAX_BYTES", 10)
     with pytest.raises(Unavailable, match="too large"):
         live.snapshot(kubeconfig(tmp_path, stub.url))
 
@@ -203,10 +204,10 @@ def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_plurals_are_those_of_the_api() -> None:
-    plurals = {kind.name: kind.plural for kind in live.CORE}
+    plurals = {kind.name: kind.plural for kind in kinds.CORE}
     assert plurals["Ingress"] == "ingresses"
     assert plurals["NetworkPolicy"] == "networkpolicies"
     assert plurals["EndpointSlice"] == "endpointslices"
-    assert live.CORE[0].path == "/api/v1/namespaces"
-    assert live.CORE[0].group_version == "v1"
-    assert live.CALICO[0][0].group_version == "projectcalico.org/v3"
+    assert kinds.CORE[0].path == "/api/v1/namespaces"
+    assert kinds.CORE[0].group_version == "v1"
+    assert kinds.CALICO[0][0].group_version == "projectcalico.org/v3"

@@ -410,3 +410,11 @@ def test_explanation_of_a_service() -> None:
     assert logging.explain(given, "no/such") == ()
     broken = inputs([PLAIN], content=bundle_content({"collectors/fluentd/sizing.yaml": "a: 1\n"}))
     assert logging.explain(broken, "edge/gateway") == ()
+
+
+def test_every_record_says_how_long_its_line_was_and_whose_it_is() -> None:
+    body = text(logging.derive(inputs([PAYMENTS])), "fluentd/fluent.conf")
+    where = body.index("<filter ph.**>")
+    length = body.index("""bytes '${record["message"].to_s.bytesize}'""", where)
+    # Before anything is parsed or masked.
+    assert where < length < body.index("@include treatments.conf")

@@ -380,3 +380,42 @@ def test_how_a_service_is_scraped() -> None:
     numbered = targets(replace(given, snapshot=inputs([], pods=[pod("a/api.2")]).snapshot), services["a/api"])
     assert numbered is not None
     assert numbered.port == "number 8080"
+
+
+# ---------------------------------------------------------------- where the leaves lie
+
+LEAVES = (
+    Endpoint("https://leaf-0.example/prom/", "/token", "/ca"),
+    Endpoint("http://leaf-1.example:9090"),
+    Endpoint("https://leaf-2.example:8443/prom", "/token", "/ca"),
+    Endpoint("https://leaf-3.example", "/password", user="reader"),
+)
+
+
+def federation_jobs(given: Inputs) -> list[Any]:
+    return list(document(given, "prometheus/global.yaml")["scrape_configs"])
+
+
+def test_the_global_reads_the_leaves_where_the_cluster_says_that_they_lie() -> None:
+    servers = replace(ALERTMANAGERS, leaves=LEAVES)
+    first, second, third = federation_jobs(small(shards=4, servers=servers))
+    assert [job["job_name"] for job in (first, second, third)] == ["federate", "federate-1", "federate-2"]
+    assert first["static_configs"] == [{"targets": ["leaf-0.example:443", "leaf-2.example:8443"]}]
+    assert (first["scheme"], first["metrics_path"]) == ("https", "/prom/federate")
+    assert first["authorization"] == {"credentials_file": "/token"}
+    assert first["tls_config"] == {"ca_file": "/ca"}
+    assert second["static_configs"] == [{"targets": ["leaf-1.example:9090"]}]
+    assert "scheme" not in second
+    assert second["metrics_path"] == "/federate"
+    assert third["basic_auth"] == {"username": "reader", "password_file": "/password"}
+    assert first["params"] == second["params"] == third["params"]
+    names = [rule["regex"] for job in (first, second, third) for rule in job["metric_relabel_configs"][:1]]
+    assert names == ["federate", "federate-1", "federate-2"], "a job's name is taken off what has none of its own"
+
+
+@pytest.mark.parametrize("leaves", [(), LEAVES[:1]])
+def test_without_all_of_them_the_content_says_it(leaves: tuple[Endpoint, ...]) -> None:
+    given = small(shards=2, servers=replace(ALERTMANAGERS, leaves=leaves))
+    (job,) = federation_jobs(given)
+    assert job["static_configs"][0]["targets"] == [f"prometheus-leaf-{n}.monitoring.svc:9090" for n in range(2)]
+    assert ("collectors/leaves-differ" in codes(given)) == bool(leaves)

@@ -118,7 +118,7 @@ class Portal:
     def __init__(self, other_key=False):
         self.signed, self.other_key = 0, other_key
 
-    def certificate(self, profile, cluster, request, seconds=0):
+    def certificate(self, profile, cluster, request, seconds=0, team="", vault_token=""):
         self.signed += 1
         public = key("other").public_key() if self.other_key else parse(request).public_key
         leaf = certificates.sign(template(public_key=public, serial=self.signed), *authority())
@@ -182,7 +182,7 @@ def test_the_answer_to_kubectl_holds_key_and_certificate(wallet):
 
 def test_a_refusal_of_the_portal_keeps_its_hint(wallet):
     class Refusing:
-        def certificate(self, *_):
+        def certificate(self, *_, **__):
             raise Denied("not yours", "ask the team")
 
     with pytest.raises(Denied) as caught:

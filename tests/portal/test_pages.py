@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -82,8 +83,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     )
     store = made.config["STORE"]
     jobs.register(store, "render", "Render", "every 5 minutes", NOW)
-    jobs.started(store, "render", NOW)
-    jobs.finished(store, "render", jobs.JobState.FAILED, XSS, NOW, NOW)
+    held = jobs.claim(store, "render", "worker", NOW, timedelta(minutes=5))
+    assert held is not None
+    jobs.finish(store, held, jobs.JobState.FAILED, XSS, NOW, timedelta(minutes=5))
     findings.replace(store, "drift", "prod", [warning("drift/changed", XSS)], NOW)
     for name in ("dev", "prod"):
         made.extensions["pilothouse"].current.get().checked(name)

@@ -14,7 +14,8 @@ EVERYTHING = (
     "rbac.apply=true,ingress.enabled=true,ingress.host=portal.example,ingress.className=nginx,ingress.tlsSecret=t,"
     "tls.existingSecret=tls,platform.existingClaim=documents,platform.gitHomeSecret=git,persistence.existingClaim=data,"
     "scheduling.priorityClassName=high,image.pullSecrets={pull},trustedProxies={10.0.0.0/8},"
-    "credentials[0].secret=prod,credentials[0].mountPath=/etc/pilothouse/prod,extraArgs.worker={--x}"
+    "credentials[0].secret=prod,credentials[0].mountPath=/etc/pilothouse/prod,extraArgs.worker={--x},"
+    "database.existingSecret=database,portal.replicas=3"
 )
 
 
@@ -64,14 +65,63 @@ def test_everything_at_once(helm: Path) -> None:
     portal, worker = containers(one(manifests, "Deployment")).values()
     assert portal["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http", "scheme": "HTTPS"}
     assert {"--platform=/platform", "--trusted-proxy=10.0.0.0/8", "--tls-key=/tls/tls.key"} <= set(portal["args"])
-    assert worker["args"] == ["worker", "--data=/data", "--platform=/platform", "--x"]
+    assert worker["args"] == [
+        "worker",
+        "--data=/data",
+        "--database-file=/database/url",
+        "--metrics-host=0.0.0.0",
+        "--metrics-port=8421",
+        "--platform=/platform",
+        "--x",
+    ]
     assert one(manifests, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
-    assert one(manifests, "Ingress")["spec"]["rules"][0]["host"] == "portal.example"
+    (rule,) = one(manifests, "Ingress")["spec"]["rules"]
+    assert rule["host"] == "portal.example"
+    assert {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]} == {
+        "/access": "pilothouse-signer",
+        "/api/v1/access": "pilothouse-signer",
+        "/": "pilothouse",
+    }
     for container in (portal, worker):
         assert {"name": "HOME", "value": "/git"} in container["env"]
         assert {"name": "credentials-0", "mountPath": "/etc/pilothouse/prod", "readOnly": True} in container[
             "volumeMounts"
         ]
+
+
+def test_more_pods_share_a_database_and_leave_the_signer_to_the_first(helm: Path) -> None:
+    manifests = rendered(helm, "--set", EVERYTHING)
+    first, more = one(manifests, "Deployment"), one(manifests, "Deployment", "pilothouse-more")
+    assert (first["spec"]["replicas"], more["spec"]["replicas"]) == (1, 2)
+    assert "strategy" not in more["spec"]
+    assert "--no-signer" not in containers(first)["portal"]["args"]
+    assert "--no-signer" in containers(more)["portal"]["args"]
+    for deployment in (first, more):
+        for container in containers(deployment).values():
+            assert "--database-file=/database/url" in container["args"]
+            assert {"name": "database", "mountPath": "/database", "readOnly": True} in container["volumeMounts"]
+    volumes = {item["name"]: item for item in more["spec"]["template"]["spec"]["volumes"]}
+    assert "emptyDir" in volumes["data"], "each has a folder of its own"
+    assert volumes["database"]["secret"]["secretName"] == "database"
+
+    def selected(service: str) -> list[str]:
+        wanted = one(manifests, "Service", service)["spec"]["selector"].items()
+        pods = {item["metadata"]["name"]: item["spec"]["template"]["metadata"]["labels"] for item in (first, more)}
+        return [name for name, labels in pods.items() if wanted <= labels.items()]
+
+    assert selected("pilothouse") == ["pilothouse", "pilothouse-more"]
+    assert selected("pilothouse-signer") == ["pilothouse"]
+    assert (
+        not first["spec"]["selector"]["matchLabels"].items() <= more["spec"]["template"]["metadata"]["labels"].items()
+    )
+    egress = one(manifests, "NetworkPolicy")["spec"]["egress"]
+    assert {"ports": [{"port": 5432, "protocol": "TCP"}]} in egress
+
+
+def test_one_pod_has_no_more(helm: Path) -> None:
+    names = {(item["kind"], item["metadata"]["name"]) for item in rendered(helm)}
+    assert ("Deployment", "pilothouse-more") not in names
+    assert ("Service", "pilothouse-signer") not in names
 
 
 def test_the_processes_know_their_arguments(helm: Path) -> None:
@@ -113,10 +163,12 @@ def test_pods_are_confined(helm: Path, sets: tuple[str, ...]) -> None:
     assert not any("secrets" in rule["resources"] or "*" in rule["resources"] for rule in rules)
 
 
-def test_the_portal_alone_is_reached(helm: Path) -> None:
+def test_the_portal_and_the_numbers_of_its_worker_are_reached(helm: Path) -> None:
     policy = one(rendered(helm), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == [8420]
+    assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == [8420, 8421]
+    off = one(rendered(helm, "--set", "worker.metricsPort=0"), "NetworkPolicy")["spec"]
+    assert [port["port"] for rule in off["ingress"] for port in rule["ports"]] == [8420]
 
 
 def test_applying_is_granted_only_where_it_is_said(helm: Path) -> None:
@@ -138,7 +190,10 @@ def test_a_digest_wins(helm: Path) -> None:
     ("sets", "says"),
     [
         ("image.tag=latest", "must not be `latest`"),
-        ("portal.replicas=2", "additional properties 'replicas' not allowed"),
+        ("portal.replicas=2", "set database.existingSecret"),
+        ("portal.replicas=2,database.existingSecret=x", "set platform.repository"),
+        ("portal.replicas=0", "minimum"),
+        ("worker.replicas=2", "additional properties 'replicas' not allowed"),
         ("platform.repository=x,platform.existingClaim=y", "the documents come from one of them"),
         ("image.digest=sha256:abc", "does not match pattern"),
         ("ingress.enabled=true", "ingress.host is needed"),

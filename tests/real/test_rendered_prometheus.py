@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,7 +16,7 @@ from support.testbed import CLUSTERS, accepted, bank, derived, run, written
 
 from pilothouse import bundle
 from pilothouse.inputs import Inputs
-from pilothouse.platform.model import Endpoint, Servers
+from pilothouse.platform.model import Endpoint
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +52,11 @@ def here(inputs: Inputs, token: Path, authority: Path) -> Inputs:
         )
 
     servers = inputs.cluster.servers
-    alertmanagers = tuple(found for item in servers.alertmanagers if (found := moved(item)))
-    return replace(
-        inputs,
-        cluster=replace(
-            inputs.cluster,
-            servers=Servers(
-                moved(servers.kubernetes),
-                moved(servers.vault),
-                moved(servers.prometheus),
-                alertmanagers,
-                moved(servers.elasticsearch),
-                moved(servers.grafana),
-            ),
-        ),
-    )
+    single = ("kubernetes", "vault", "prometheus", "elasticsearch", "grafana")
+    several = ("leaves", "alertmanagers")
+    changed: dict[str, Any] = {name: moved(getattr(servers, name)) for name in single}
+    changed |= {name: tuple(map(moved, getattr(servers, name))) for name in several}
+    return replace(inputs, cluster=replace(inputs.cluster, servers=replace(servers, **changed)))
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

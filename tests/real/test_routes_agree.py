@@ -123,7 +123,7 @@ def test_the_banks_tree(amtool: Path, root: Path, tmp_path: Path) -> None:
             path = tmp_path / cluster.name / document.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(serialise(document))
-    compare(amtool, tmp_path / "prod" / "alertmanager" / "alertmanager.yaml", label_sets(300))
+    compare(amtool, tmp_path / "prod" / "alertmanager" / "alertmanager.yaml", label_sets(500))
 
 
 def test_an_awkward_tree(amtool: Path, tmp_path: Path) -> None:

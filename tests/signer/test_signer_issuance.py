@@ -106,7 +106,8 @@ def test_a_shorter_time_may_be_asked_for(world, issuance):
         ({"profile": "on-call"}, Denied, "members of on-call"),
         ({"profile": "cluster-admin"}, Denied, "elevated"),
         ({"cluster": "nowhere"}, Invalid, "no cluster `nowhere`"),
-        ({"cluster": "vaulted"}, Unavailable, "vault"),
+        ({"cluster": "vaulted"}, Denied, "no login there came with the request"),
+        ({"team": "infra"}, Denied, "team infra is none of yours"),
         ({"seconds": 60}, Invalid, "lasts 10 min to 16 h, not 1 min"),
         ({"seconds": 17 * 3600}, Invalid, "not 17 h"),
         ({"seconds": -5}, Invalid, "not 0 s"),
@@ -179,7 +180,7 @@ class Broken:
     def certificate(self, cluster):
         return self.inner.certificate(cluster)
 
-    def sign(self, cluster, template):
+    def sign(self, cluster, template, voucher):
         return self._sign(self.inner, cluster, template)
 
 

@@ -7,15 +7,8 @@ from support.access_values import NOW, elevated
 from pilothouse.access import grants as machine
 from pilothouse.access.ledger import EMPTY, Entry
 from pilothouse.problems import Conflict, Invalid, Unavailable
-from pilothouse.store import Store, certificates, grants, ledger
+from pilothouse.store import certificates, grants, ledger
 from pilothouse.store.certificates import Certificate, State
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "data")
-    made.migrate()
-    return made
 
 
 def record(store, *kinds, actor="alice"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +15,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import select, text, update
 
 from pilothouse.problems import Conflict, Invalid, Unavailable
-from pilothouse.store import Store, settings
+from pilothouse.store import Store, settings, sqlite
 from pilothouse.store.database import MIGRATIONS, newest_revision
 from pilothouse.store.schema import Moment, metadata
 
@@ -24,7 +26,8 @@ NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def in_folder(tmp_path: Path) -> Store:
+    """A store on SQLite, for what concerns it alone."""
     made = Store(tmp_path / "data")
     made.migrate()
     return made
@@ -51,14 +54,14 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
     store.check()
 
 
-def test_the_folder_and_the_database_are_for_the_owner_alone(store: Store) -> None:
-    assert store.folder is not None
-    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((store.folder / "pilothouse.db").stat().st_mode) == 0o600
+def test_the_folder_and_the_database_are_for_the_owner_alone(in_folder: Store) -> None:
+    assert in_folder.folder is not None
+    assert stat.S_IMODE(in_folder.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((in_folder.folder / "pilothouse.db").stat().st_mode) == 0o600
 
 
-def test_sqlite_is_set_up_for_several_processes(store: Store) -> None:
-    with store.read() as connection:
+def test_sqlite_is_set_up_for_several_processes(in_folder: Store) -> None:
+    with in_folder.read() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
 
@@ -74,7 +77,7 @@ def test_a_failed_write_leaves_nothing(store: Store) -> None:
     assert settings.get(store, "a") is None
 
 
-def test_a_locked_database_is_one_clear_line(tmp_path: Path, store: Store) -> None:
+def test_a_locked_database_is_one_clear_line(tmp_path: Path, in_folder: Store) -> None:
     impatient = Store(tmp_path / "data", busy_seconds=0.05)
     with closing(sqlite3.connect(tmp_path / "data" / "pilothouse.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -106,7 +109,7 @@ def test_a_database_without_tables(tmp_path: Path) -> None:
         Store(tmp_path / "data").check()
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path, store: Store) -> None:
+def test_a_newer_schema_is_refused(store: Store) -> None:
     with store.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(Invalid, match="newer pilothouse"):
@@ -128,16 +131,62 @@ def test_an_unwritable_folder(tmp_path: Path) -> None:
         Store(tmp_path / "data")
 
 
-def test_other_failures_of_the_database(store: Store) -> None:
-    assert "--data" not in store._unavailable("disk I/O error").hint
-    assert "owner" in store._unavailable("attempt to write a readonly database").hint
+def test_other_failures_of_the_database(in_folder: Store) -> None:
+    assert "--data" not in sqlite.unavailable(in_folder.name, "disk I/O error").hint
+    assert "owner" in sqlite.unavailable(in_folder.name, "attempt to write a readonly database").hint
 
 
-def test_urls() -> None:
+def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Invalid, match="no database URL"):
         Store("://nothing")
-    with pytest.raises(Unavailable, match="driver"):
+    with pytest.raises(Invalid, match="mysql is no database"):
+        Store("mysql://db.example/pilothouse")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Unavailable, match="driver") as caught:
         Store("postgresql+psycopg://user:hush@db.example/pilothouse")
+    assert "pilothouse[postgresql]" in caught.value.hint
+
+
+def test_an_address_is_shown_without_what_is_secret() -> None:
+    url = "postgresql://alice:hush@db.example:6432/pilothouse?sslpassword=hush"
+    assert Store(url).name == "postgresql://alice@db.example:6432/pilothouse"
+
+
+def test_writers_take_turns(where: Path | str, store: Store) -> None:
+    """What a writer has read is still true when it writes: no count is lost, whoever else writes at the same time."""
+    settings.put(store, "count", 0, NOW)
+    key = metadata.tables["settings"].c.key
+
+    def count_up(number: int) -> None:
+        mine = Store(where)
+        table = metadata.tables["settings"]
+        for _ in range(10):
+            with mine.write() as connection:
+                found = connection.execute(select(table.c.value).where(key == "count")).scalar_one()
+                connection.execute(update(table).where(key == "count").values(value=found + 1))
+        mine.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count_up, range(4)))
+    assert settings.get(store, "count") == 40
+
+
+def test_a_reader_sees_one_state(where: Path | str, store: Store) -> None:
+    settings.put(store, "a", 1, NOW)
+    other = Store(where)
+    table = metadata.tables["settings"]
+    with store.read() as connection:
+        before = connection.execute(select(table.c.value)).scalars().all()
+        settings.put(other, "a", 2, NOW)
+        settings.put(other, "b", 3, NOW)
+        assert connection.execute(select(table.c.value)).scalars().all() == before == [1]
+    assert settings.get(store, "a") == 2
+    other.close()
+
+
+def test_a_value_is_made_once(store: Store) -> None:
+    made = [settings.once(store, "key", lambda: number, NOW) for number in range(3)]  # noqa: B023  # called at once
+    assert made == [0, 0, 0]
 
 
 def test_moments_need_a_zone_and_come_back_as_they_went(store: Store) -> None:

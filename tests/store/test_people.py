@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
@@ -17,13 +16,6 @@ from pilothouse.store.schema import users as users_table
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 PASSWORD = "a long enough password"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "data")
-    made.migrate()
-    return made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -27,13 +26,6 @@ DRAFT = Draft(
 )
 LEDGER = Requirement("team:ledger", "both ends must agree")
 SECOND = Requirement("second-person:payments", "high sensitivity")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "data")
-    made.migrate()
-    return made
 
 
 def at(minutes: int) -> datetime:

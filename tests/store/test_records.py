@@ -1,54 +1,15 @@
-"""Jobs, events, findings."""
+"""Events, findings."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
-
-from pilothouse.problems import Invalid, Place, error, info, warning
-from pilothouse.store import Store, events, findings, jobs
+from pilothouse.problems import Place, error, info, warning
+from pilothouse.store import Store, events, findings
 from pilothouse.store.events import Event, Filter
-from pilothouse.store.jobs import JobState
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "data")
-    made.migrate()
-    return made
-
-
-def test_the_life_of_a_job(store: Store) -> None:
-    jobs.register(store, "render", "Render", "every 5 minutes", LATER)
-    (job,) = jobs.everything(store)
-    assert (job.state, job.next_run_at) == (JobState.WAITING, LATER)
-    jobs.request(store, "render", "peggy", NOW)
-    assert jobs.requested(store) == ("render",)
-    jobs.started(store, "render", NOW)
-    assert jobs.requested(store) == ()
-    jobs.finished(store, "render", JobState.OK, "4 clusters", NOW + timedelta(seconds=3), LATER)
-    (job,) = jobs.everything(store)
-    assert (job.state, job.message, job.seconds) == (JobState.OK, "4 clusters", 3.0)
-
-
-def test_a_run_that_the_end_of_the_worker_cut_short(store: Store) -> None:
-    jobs.register(store, "render", "Render", "every 5 minutes", LATER)
-    jobs.started(store, "render", NOW)
-    jobs.register(store, "render", "Render all", "every hour", LATER)
-    (job,) = jobs.everything(store)
-    assert job.state is JobState.FAILED
-    assert "ended during" in job.message
-    assert (job.title, job.schedule) == ("Render all", "every hour")
-
-
-def test_an_unknown_job(store: Store) -> None:
-    with pytest.raises(Invalid, match="no job"):
-        jobs.request(store, "dance", "peggy", NOW)
 
 
 def test_events_are_found_by_every_filter(store: Store) -> None:
@@ -74,6 +35,13 @@ def test_events_are_found_by_every_filter(store: Store) -> None:
     assert ([row.kind for row in page], total) == (["login.failed"], 3)
     assert page[0].data == {"n": 1}
     assert events.purge(store, NOW + timedelta(days=401)) == 3
+
+
+def test_an_event_holds_whatever_was_typed(store: Store) -> None:
+    events.record(store, Event(NOW, "login.failed", "al\0ice" + "x" * 300, "s" * 300, "ü" * 3000, "a" * 99))
+    ((found,), _) = events.find(store)
+    assert (found.actor, found.subject, found.address) == ("al\ufffdice" + "x" * 94, "s" * 200, "a" * 64)
+    assert found.message == "ü" * 2000
 
 
 def test_findings_keep_the_time_since_when(store: Store) -> None:

@@ -54,13 +54,19 @@ class Demo:
 
 
 @contextmanager
-def running(folder: Path, log: Path, port: int = 0) -> Iterator[Demo]:
-    """A demo on a data folder below `folder`, at a free port unless one is named, until the block ends."""
+def running(folder: Path, log: Path, port: int = 0, platform: Path | None = None) -> Iterator[Demo]:
+    """A demo on a data folder below `folder`, at a free port unless one is named, until the block ends.
+
+    `platform` is a folder of documents to copy instead of the bank.
+    """
     data = folder / "data"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pilothouse", "demo", "--data", str(data), "--port", str(port)],
+            [
+                *(sys.executable, "-m", "pilothouse", "demo", "--data", str(data), "--port", str(port)),
+                *(() if platform is None else ("--platform", str(platform))),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pilothouse.clients import calls
 from pilothouse.files.git import clone, init, run
-from pilothouse.problems import Conflict, Problem
+from pilothouse.problems import Conflict, Problem, Unavailable
 from pilothouse.store import Store, events, findings, jobs
 from pilothouse.store import proposals as rows
 from pilothouse.store.jobs import JobState
@@ -222,5 +224,101 @@ def test_a_job_waits_while_another_process_holds_the_database(upkeep: Upkeep) ->
     assert worker.run_job("good").state is JobState.OK
 
 
+def test_a_worker_that_is_told_to_stop_lets_its_run_end(upkeep: Upkeep) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long(_: Upkeep) -> Outcome:
+        begun.set()
+        assert go_on.wait(20)
+        return Outcome(JobState.OK, "done")
+
+    upkeep.clock = lambda: datetime.now(UTC)
+    table = (Job("long", "Long", timedelta(hours=1), long), Job("next", "Next", timedelta(hours=1), long))
+    worker = Worker(upkeep, table, poll=0.02)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    assert begun.wait(20)
+    worker.stop()
+    time.sleep(0.2)  # it is on its way down while the run goes on
+    assert thread.is_alive()
+    go_on.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    states = {job.name: job.state for job in jobs.everything(upkeep.store)}
+    assert states == {"long": JobState.OK, "next": JobState.WAITING}, "what had not begun is not begun"
+
+
+def test_a_job_that_fails_is_tried_again_sooner(upkeep: Upkeep) -> None:
+    outcomes = [Outcome(JobState.FAILED, "no server"), Outcome(JobState.FAILED, "no server"), Outcome(JobState.OK, "")]
+    worker = Worker(upkeep, (Job("remind", "Remind", timedelta(hours=12), lambda _: outcomes.pop(0)),))
+    assert isinstance(upkeep.clock, Clock)
+    began = upkeep.clock.moment
+    jobs.register(upkeep.store, "remind", "Remind", "every 12 hours", began)
+    seen = []
+    while outcomes:
+        worker.run_job("remind")
+        (job,) = jobs.everything(upkeep.store)
+        assert job.next_run_at is not None
+        seen.append((job.failures, job.failing_since, job.next_run_at - upkeep.clock.moment))
+        assert worker.run_job("remind") is None, "it is not due yet"
+        upkeep.clock.moment = job.next_run_at
+    assert seen == [
+        (1, began, timedelta(minutes=1)),
+        (2, began, timedelta(minutes=2)),
+        (0, None, timedelta(hours=12)),
+    ]
+
+
+def test_what_lies_in_its_folder_a_worker_makes_itself(upkeep: Upkeep) -> None:
+    """Another worker has the turn: a job that is local runs here as well, once for each run of the other one."""
+    ran: list[str] = []
+
+    def job(name: str, local: bool) -> Job:
+        def run(_: Upkeep) -> Outcome:
+            ran.append(name)
+            return Outcome(JobState.OK, "done")
+
+        return Job(name, name, timedelta(minutes=5), run, local)
+
+    worker = Worker(upkeep, (job("render", True), job("drift", False)))
+    for name in ("render", "drift"):
+        jobs.register(upkeep.store, name, name, "every 5 minutes", upkeep.clock())
+        assert jobs.claim(upkeep.store, name, "another", upkeep.clock(), timedelta(minutes=5)) is not None
+    for _ in range(2):
+        worker._turn("render")
+        worker._turn("drift")
+    assert ran == ["render"]
+    worker._seen["render"] = 2  # what it sees when the other one has run it again
+    worker._turn("render")
+    assert ran == ["render"] * 2
+    assert {job.holder for job in jobs.everything(upkeep.store)} == {"another"}
+
+
+def test_the_worker_serves_its_numbers(upkeep: Upkeep) -> None:
+    worker = Worker(upkeep, (Job("good", "Works", timedelta(hours=1), lambda _: Outcome(JobState.OK, "done")),))
+    jobs.register(upkeep.store, "good", "Works", "every hour", upkeep.clock())
+    worker.run_job("good")
+    with pytest.raises(Unavailable, match="nobody"), calls.measured("vault", "status"):
+        raise Unavailable("nobody answers")
+    port = worker.metrics.serve("127.0.0.1", 0)
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+    assert 'pilothouse_job_runs_total{job="good",state="ok"} 1.0' in text
+    assert 'pilothouse_job_seconds_count{job="good"} 1.0' in text
+    assert 'pilothouse_client_calls_total{operation="status",outcome="unavailable",server="vault"}' in text
+    with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1, port {port}") as caught:
+        Worker(upkeep, ()).metrics.serve("127.0.0.1", port)
+    assert "--metrics-port" in caught.value.hint
+
+
 def test_the_table_of_jobs_is_that_of_the_documentation() -> None:
-    assert [job.name for job in JOBS] == ["reload", "render", "drift", "expire", "verify-ledger", "remind"]
+    assert [job.name for job in JOBS] == [
+        "reload",
+        "snapshot",
+        "render",
+        "apply",
+        "drift",
+        "log-store",
+        "expire",
+        "verify-ledger",
+        "remind",
+    ]

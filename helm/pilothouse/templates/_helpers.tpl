@@ -90,6 +90,9 @@ imagePullSecrets:
 {{- if .Values.platform.gitHomeSecret }}
 - {name: git, mountPath: /git, readOnly: true}
 {{- end }}
+{{- if .Values.database.existingSecret }}
+- {name: database, mountPath: /database, readOnly: true}
+{{- end }}
 {{- range $index, $item := .Values.credentials }}
 - {name: credentials-{{ $index }}, mountPath: {{ $item.mountPath }}, readOnly: true}
 {{- end }}
@@ -106,6 +109,13 @@ imagePullSecrets:
     - --data=/data
     # It has a container of its own.
     - --no-worker
+    {{- if .withoutSigner }}
+    # Its keys lie with the first pod.
+    - --no-signer
+    {{- end }}
+    {{- if .Values.database.existingSecret }}
+    - --database-file=/database/url
+    {{- end }}
     {{- with include "pilothouse.platform" . }}
     - --platform={{ . }}
     {{- end }}
@@ -177,6 +187,13 @@ scheme: HTTPS
   args:
     - worker
     - --data=/data
+    {{- if .Values.database.existingSecret }}
+    - --database-file=/database/url
+    {{- end }}
+    {{- if .Values.worker.metricsPort }}
+    - --metrics-host=0.0.0.0
+    - --metrics-port={{ .Values.worker.metricsPort }}
+    {{- end }}
     {{- with include "pilothouse.platform" . }}
     - --platform={{ . }}
     {{- end }}
@@ -185,6 +202,12 @@ scheme: HTTPS
     {{- end }}
   env:
     {{- include "pilothouse.environment" . | nindent 4 }}
+  {{- if .Values.worker.metricsPort }}
+  ports:
+    - name: metrics
+      containerPort: {{ .Values.worker.metricsPort }}
+      protocol: TCP
+  {{- end }}
   resources:
     {{- toYaml .Values.worker.resources | nindent 4 }}
   securityContext:
@@ -217,10 +240,27 @@ scheme: HTTPS
 - name: git
   secret: {secretName: {{ .Values.platform.gitHomeSecret }}, defaultMode: 0440}
 {{- end }}
+{{- if .Values.database.existingSecret }}
+- name: database
+  secret: {secretName: {{ .Values.database.existingSecret }}, defaultMode: 0440}
+{{- end }}
 {{- range $index, $item := .Values.credentials }}
 - name: credentials-{{ $index }}
   secret: {secretName: {{ $item.secret }}, defaultMode: 0440}
 {{- end }}
+{{- end -}}
+
+{{/* Whether there are pods besides the first one; says what they need. */}}
+{{- define "pilothouse.more" -}}
+{{- if gt (int .Values.portal.replicas) 1 -}}
+{{- if not .Values.database.existingSecret -}}
+{{- fail "portal.replicas above 1 needs a database that they share: set database.existingSecret" -}}
+{{- end -}}
+{{- if not (include "pilothouse.platform" .) -}}
+{{- fail "portal.replicas above 1 needs documents that each pod can read: set platform.repository, configMaps or existingClaim" -}}
+{{- end -}}
+true
+{{- end -}}
 {{- end -}}
 
 {{- define "pilothouse.tokenVolume" -}}

@@ -8,7 +8,7 @@ from pilothouse.access import accounts, checks, content, prove, rbac, vault
 from pilothouse.access.content import VaultContent
 from pilothouse.artifacts.model import Artifacts, Derived, Document
 from pilothouse.inputs import Inputs
-from pilothouse.problems import Problem, error, ordered
+from pilothouse.problems import Problem, error, ordered, warning
 
 
 def derive(inputs: Inputs) -> Derived:
@@ -31,13 +31,15 @@ def _vault(inputs: Inputs, settings: VaultContent) -> Iterator[Problem]:
     """The proof of what was rendered for Vault, and what is missing before it can serve."""
     platform, cluster = inputs.platform, inputs.cluster
     if cluster.authority.backend == "vault" and cluster.name not in settings.accessors:
-        yield error(
+        yield warning(
             "access/ldap-accessor-missing",
-            f"Vault is the authority of cluster {cluster.name}, and the accessor of its LDAP mount is not known",
+            f"Vault is the authority of cluster {cluster.name}, and the accessor of its LDAP mount is not declared",
             settings.settings_node.at("spec", "engineers", "accessors"),
-            f"add `{cluster.name}: auth_ldap_…` as `vault auth list -format=json` prints it",
+            f"`pilothouse access vault apply {cluster.name}` reads it from Vault; or add `{cluster.name}: auth_ldap_…`",
             cluster=cluster.name,
         )
+    if cluster.authority.backend == "vault":
+        yield from _teams(inputs, settings)
     lifetimes = (profile.max_lifetime for profile in platform.profiles.values())
     longest = max((seconds for seconds in lifetimes if seconds <= checks.MAX_SECONDS), default=0)
     if longest > content.seconds(settings.max_lease_ttl):
@@ -71,6 +73,20 @@ def _vault(inputs: Inputs, settings: VaultContent) -> Iterator[Problem]:
                 seen.add((problem.code, problem.place))
                 yield problem
     yield from _workloads(inputs, settings)
+
+
+def _teams(inputs: Inputs, settings: VaultContent) -> Iterator[Problem]:
+    """Vault knows who is in a team by directory groups alone, not by the names that a Team document lists."""
+    for team, groups in vault.team_groups(inputs.platform, inputs.cluster, settings).items():
+        if not groups:
+            yield warning(
+                "access/team-without-group",
+                f"team {team} names no directory group, so Vault signs nothing for its members",
+                inputs.platform.teams[team].place,
+                "add `groups:` to the team: Vault does not read the list of members",
+                teams=(team,),
+                cluster=inputs.cluster.name,
+            )
 
 
 def _workloads(inputs: Inputs, settings: VaultContent) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ https://developer.hashicorp.com/vault/docs/concepts/policies#policy-syntax (`*` 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -143,10 +144,20 @@ def matches(pattern: str, path: str) -> bool:
     return True
 
 
+_TEAM = re.compile(r"\{\{identity\.groups\.names\.ph_[a-z0-9-]+_([a-z0-9-]+)\.metadata\.team\}\}")
+
+
+def filled(pattern: str) -> str:
+    """A policy's path as it is for a member of the team that its template names; any other template may become
+    anything."""
+    found = _TEAM.sub(r"\1", pattern)
+    return f"{found.partition('{{')[0]}*" if "{{" in found else found
+
+
 def _reaches(policy: Policy, path: str) -> Place | None:
     """The place of the first rule that gives anything on that path."""
     for item in policy.rules:
-        if _gives(item) and matches(item.path, path):
+        if _gives(item) and matches(filled(item.path), path):
             return item.place
     return None
 
@@ -227,7 +238,7 @@ _SIGN_PARAMETERS = frozenset(("csr", "common_name", "ttl", "exclude_cn_from_sans
 
 
 def _parameters(policy: Policy, sign: str) -> Iterable[Problem]:
-    found = [item for item in policy.rules if matches(item.path, sign)]
+    found = [item for item in policy.rules if matches(filled(item.path), sign)]
     if not found:
         yield error(
             "access/unsafe-vault-policy",

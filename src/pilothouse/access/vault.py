@@ -9,6 +9,13 @@ Names of policies and roles join their parts with `.`, which no part can hold, s
 A PKI role takes O from its own `organization` alone, never from a request, so there is one role
 for each group of ours: `<profile>`, or `<profile>.<team>` where the profile holds in a team's namespaces
 (https://developer.hashicorp.com/vault/api-docs/secret/pki#create-update-role).
+
+Where Vault is the cluster's authority, a directory group of a profile is mapped to the policies of its roles. A role
+of a team wants more: the policy's path holds the team's name as a template, which Vault fills in for members of the
+team's identity group alone and leaves out for everybody else
+(https://developer.hashicorp.com/vault/docs/concepts/policies#templated-policies). That is how it is said that both,
+the profile's group and the team's, are needed; mappings of groups to policies only know
+"or".
 """
 
 from __future__ import annotations
@@ -23,6 +30,9 @@ from pilothouse.artifacts.model import Document, Format
 from pilothouse.platform.model import AccessProfile, Cluster, Platform, Scope, Service
 
 Body = dict[str, Any]
+
+POLICY_PREFIX = "ph."
+GROUP_PREFIX = "ph_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +78,25 @@ def roles(platform: Platform, cluster: Cluster, content: VaultContent) -> Iterat
         if profile.elevated or not profile.holds_on(cluster.name):
             continue
         for team in _teams(profile, platform, cluster):
-            name = f"{profile.name}.{team}" if team else profile.name
+            name = role_name(profile, team)
             group = names.group(profile, team)
             yield PkiRole(name, profile, team, group, _role_body(profile, group, cluster, content))
+
+
+def role_name(profile: AccessProfile, team: str = "") -> str:
+    """The name of a PKI role; `team` is "" unless the profile holds in teams' namespaces."""
+    return f"{profile.name}.{team}" if team else profile.name
+
+
+def identity_group(cluster: str, team: str) -> str:
+    """Vault's identity group of a team on a cluster. `_` stands in no name of ours, so that two never meet; a `.`
+    would end the name in a template."""
+    return f"{GROUP_PREFIX}{cluster}_{team}"
+
+
+def _gate(cluster: str, team: str) -> str:
+    """The team's name for members of its identity group; for anybody else Vault leaves the rule out."""
+    return f"{{{{identity.groups.names.{identity_group(cluster, team)}.metadata.team}}}}"
 
 
 def _teams(profile: AccessProfile, platform: Platform, cluster: Cluster) -> tuple[str, ...]:
@@ -95,9 +121,34 @@ def engineer_policy(role: PkiRole, cluster: Cluster, content: VaultContent) -> P
         "cluster": cluster.name,
         "mount": mount(cluster, content),
         "profile": role.profile.name,
-        "role": role.name,
+        "role": role_name(role.profile, _gate(cluster.name, role.team) if role.team else ""),
     }
-    return Policy(f"ph.{cluster.name}.profile.{role.name}", _fill(content.policies_for("profile"), values))
+    return Policy(policy_name(cluster.name, role.name), _fill(content.policies_for("profile"), values))
+
+
+def policy_name(cluster: str, role: str) -> str:
+    """The policy of a PKI role."""
+    return f"{prefix(cluster)}profile.{role}"
+
+
+def prefix(cluster: str) -> str:
+    """What every policy of a cluster begins with."""
+    return f"{POLICY_PREFIX}{cluster}."
+
+
+def engineers(platform: Platform, cluster: Cluster, content: VaultContent) -> dict[str, tuple[str, ...]]:
+    """Directory group → the policies that its members get when they log in at the cluster's LDAP mount."""
+    found: dict[str, set[str]] = {}
+    for role in roles(platform, cluster, content):
+        for group in role.profile.groups:
+            found.setdefault(group, set()).add(policy_name(cluster.name, role.name))
+    return {group: tuple(sorted(policies)) for group, policies in sorted(found.items())}
+
+
+def team_groups(platform: Platform, cluster: Cluster, content: VaultContent) -> dict[str, tuple[str, ...]]:
+    """Team → the directory groups whose members Vault takes for the team's, for teams that have a role of their own."""
+    teams = {role.team for role in roles(platform, cluster, content) if role.team}
+    return {team: tuple(sorted(platform.teams[team].groups)) for team in sorted(teams)}
 
 
 def workload_policy(service: Service, cluster: Cluster, content: VaultContent) -> Policy:
@@ -113,7 +164,7 @@ def workload_policy(service: Service, cluster: Cluster, content: VaultContent) -
                 "service": service.name,
             }
             rules |= {rule.path: rule for rule in _fill(content.policies_for("secret"), values)}
-    return Policy(f"ph.{cluster.name}.secrets.{service.namespace}.{service.name}", tuple(rules.values()))
+    return Policy(f"{prefix(cluster.name)}secrets.{service.namespace}.{service.name}", tuple(rules.values()))
 
 
 def _fill(rules: tuple[PathRule, ...], values: Mapping[str, str]) -> tuple[PathRule, ...]:
@@ -158,6 +209,8 @@ def documents(platform: Platform, cluster: Cluster, content: VaultContent) -> It
     for role in roles(platform, cluster, content):
         yield _json(f"{pki}/roles/{role.name}", dict(role.body))
         yield _policy(engineer_policy(role, cluster, content))
+    if cluster.authority.backend == "vault":
+        yield from _people(platform, cluster, content)
     workloads = accounts.with_secrets(platform, cluster)
     if workloads:
         auth = content.workload_mount.format(cluster=cluster.name)
@@ -179,6 +232,17 @@ def documents(platform: Platform, cluster: Cluster, content: VaultContent) -> It
                 f"auth/{auth}/role/{service.namespace}.{service.name}", workload_role(service, cluster, content)
             )
             yield _policy(workload_policy(service, cluster, content))
+
+
+def _people(platform: Platform, cluster: Cluster, content: VaultContent) -> Iterator[Document]:
+    """What the directory's groups become in Vault."""
+    for team in team_groups(platform, cluster, content):
+        yield _json(
+            f"identity/group/name/{identity_group(cluster.name, team)}",
+            {"type": "internal", "metadata": {"cluster": cluster.name, "team": team}},
+        )
+    for group, policies in engineers(platform, cluster, content).items():
+        yield _json(f"auth/{cluster.authority.login}/groups/{group}", {"policies": list(policies)})
 
 
 def _policy(policy: Policy) -> Document:

@@ -17,7 +17,9 @@ from pilothouse.problems import Denied, Invalid
 
 if TYPE_CHECKING:
     from pilothouse.clients.portal import PortalClient, Signed
+    from pilothouse.clients.vault import VaultClient
     from pilothouse.files.wallet import Credential, Wallet
+    from pilothouse.workflows.vault_login import Outcome
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -92,9 +94,15 @@ def portal(kept: Wallet) -> PortalClient:
 @click.option("--server", "--portal", default="", envvar="PILOTHOUSE_SERVER", help="Address of the portal (kept).")
 @click.option("--user", default="", help="User name (asked for where it is not given).")
 @click.option("--ca-file", default="", type=click.Path(), help="Authority of the portal's certificate (PEM).")
+@click.option(
+    "--vault-ca-file", default="", type=click.Path(), help="Authority of Vault's certificate (default: as declared)."
+)
 @output_option
-def login(server: str, user: str, ca_file: str, output: str) -> None:
-    """Log in for the day. The session is kept in ~/.config/pilothouse, mode 0600."""
+def login(server: str, user: str, ca_file: str, vault_ca_file: str, output: str) -> None:
+    """Log in for the day. The session is kept in ~/.config/pilothouse, mode 0600.
+
+    Where Vault signs for a cluster, this also logs in there, from this machine and with the same password.
+    """
     from pilothouse.clients.portal import PortalClient
     from pilothouse.files.wallet import Login
 
@@ -108,7 +116,8 @@ def login(server: str, user: str, ca_file: str, output: str) -> None:
         )
     client = PortalClient(server, ca_file=ca_file)
     user = user or click.prompt("User", default=before.user if before else None, err=True)
-    session = client.login(user, _password())
+    password = _password()
+    session = client.login(user, password)
     path = kept.keep_login(
         Login(
             session.server,
@@ -118,12 +127,53 @@ def login(server: str, user: str, ca_file: str, output: str) -> None:
             str(Path(ca_file).absolute()) if ca_file else "",
         )
     )
-    data = {"server": session.server, "user": session.user, "expires_at": session.expires_at, "file": str(path)}
-    emit(
-        data,
-        output,
-        lambda: click.echo(f"Logged in at {session.server} as {session.user} until {_local(session.expires_at)}."),
-    )
+    places = PortalClient(session.server, session.token, ca_file).vaults()
+    vaults = _log_in_at_vaults(kept, places, session.user, password, vault_ca_file)
+    data = {
+        "server": session.server,
+        "user": session.user,
+        "expires_at": session.expires_at,
+        "file": str(path),
+        "vaults": vaults,
+    }
+
+    def human() -> None:
+        click.echo(f"Logged in at {session.server} as {session.user} until {_local(session.expires_at)}.")
+        for item in vaults:
+            if item.expires_at:
+                click.echo(f"Logged in at the Vault of {item.cluster} until {_local(item.expires_at)}.")
+
+    emit(data, output, human)
+    for item in vaults:
+        if item.reason:
+            click.echo(f"No login at the Vault of {item.cluster}, so it signs nothing: {item.reason}", err=True)
+
+
+def _log_in_at_vaults(
+    kept: Wallet, places: list[dict[str, Any]], user: str, password: str, ca_file: str
+) -> tuple[Outcome, ...]:
+    from pilothouse.workflows import vault_login
+
+    if not places:
+        return ()
+    given = str(Path(ca_file).absolute()) if ca_file else ""
+    return vault_login.log_in(kept, reach_vault, places, user, password, now(), given)
+
+
+def reach_vault(url: str, ca_file: str) -> VaultClient:
+    """The client of a Vault as an engineer, without any right of its own."""
+    from pilothouse.clients.vault import VaultClient
+    from pilothouse.platform.model import Endpoint
+
+    return VaultClient(Endpoint(url, ca_file=ca_file))
+
+
+def _vault_token(kept: Wallet, cluster: str) -> str:
+    if kept.vault(cluster) is None:
+        return ""
+    from pilothouse.workflows import vault_login
+
+    return vault_login.token_for(kept, reach_vault, cluster, now())
 
 
 def _password() -> str:
@@ -136,8 +186,13 @@ def _password() -> str:
 @group.command()
 @output_option
 def logout(output: str) -> None:
-    """End the session; certificates go on until their end."""
+    """End the session, and the logins at Vault; certificates go on until their end."""
     kept = wallet()
+    if kept.vaults():
+        from pilothouse.workflows import vault_login
+
+        for item in vault_login.log_out(kept, reach_vault):
+            click.echo(f"The login at the Vault of {item.cluster} could not be ended there: {item.reason}", err=True)
     try:
         portal(kept).logout()
     finally:
@@ -172,12 +227,14 @@ def profiles(output: str) -> None:
 @click.argument("profile")
 @click.option("--cluster", "-c", required=True, help="Name of the cluster.")
 @click.option("--for", "seconds", type=duration, default=0, help="How long, such as 8h (default: as the profile says).")
+@click.option("--team", default="", help="For one of your teams alone (default: all; where Vault signs it is one).")
 @kubeconfig_options
 @output_option
 def cert(
     profile: str,
     cluster: str,
     seconds: int,
+    team: str,
     kubeconfig: Path | None,
     api_server: str,
     api_ca: str,
@@ -189,12 +246,13 @@ def cert(
     client = portal(kept)
     _obtain(
         kept,
-        lambda csr: client.certificate(profile, cluster, csr, seconds),
+        lambda csr: client.certificate(profile, cluster, csr, seconds, team, _vault_token(kept, cluster)),
         kubeconfig,
         api_server,
         api_ca,
         exec_version,
         output,
+        team,
     )
 
 
@@ -217,6 +275,7 @@ def _obtain(
     api_ca: str,
     exec_version: str,
     output: str,
+    team: str = "",
 ) -> None:
     from dataclasses import replace
 
@@ -224,7 +283,7 @@ def _obtain(
     from pilothouse.workflows import credential as work
 
     login = kept.login()
-    found = work.obtain(kept, login.user if login else "", sign)
+    found = work.obtain(kept, login.user if login else "", sign, team)
     if api_server:
         found = replace(found, server=api_server)
         kept.keep(found)
@@ -246,7 +305,7 @@ def _obtain(
     def human() -> None:
         left = words.remaining(found.not_after - now())
         click.echo(
-            f"{found.user} may act as {found.profile} on {found.cluster} for {left}, until {_local(found.not_after)}."
+            f"{found.user} may act as {found.role} on {found.cluster} for {left}, until {_local(found.not_after)}."
         )
         if data["kubeconfig"]:
             click.echo(f"  export KUBECONFIG={data['kubeconfig']}")
@@ -268,7 +327,8 @@ def _plugin() -> tuple[str, ...]:
 @group.command()
 @click.option("--cluster", "-c", required=True, help="Name of the cluster.")
 @click.option("--profile", required=True, help="Name of the profile.")
-def credential(cluster: str, profile: str) -> None:
+@click.option("--team", default="", help="Name of the team, where it is for one alone.")
+def credential(cluster: str, profile: str, team: str) -> None:
     """The exec plugin: print an ExecCredential for kubectl.
 
     A standing profile's certificate is renewed without a question while the session lives.
@@ -283,7 +343,7 @@ def credential(cluster: str, profile: str) -> None:
         login = kept.login()
         return portal(kept) if login and login.expires_at > now() else None
 
-    found = work.current(kept, cluster, profile, now(), client)
+    found = work.current(kept, cluster, profile, now(), client, team, lambda: _vault_token(kept, cluster))
     click.echo(json.dumps(work.exec_credential(found, os.environ.get("KUBERNETES_EXEC_INFO", ""))))
 
 
@@ -295,11 +355,11 @@ def give_back(id: str, output: str) -> None:
     kept = wallet()
     gone = kept.forget(id)
     answer = portal(kept).give_back(id)
-    data = answer | {"deleted": [f"{item.profile}@{item.cluster}" for item in gone]}
+    data = answer | {"deleted": [f"{item.role}@{item.cluster}" for item in gone]}
 
     def human() -> None:
         for item in gone:
-            click.echo(f"Deleted key and certificate of {item.profile} on {item.cluster}.")
+            click.echo(f"Deleted key and certificate of {item.role} on {item.cluster}.")
         click.echo("It is recorded as given back." if gone else answer.get("meaning", ""))
 
     emit(data, output, human)
@@ -367,6 +427,10 @@ def status(output: str) -> None:
     data: dict[str, Any] = {
         "session": {"server": login.server, "user": login.user, "expires_at": login.expires_at} if login else None,
         "credentials": [_held(item, moment) for item in here],
+        "vaults": [
+            {"cluster": item.cluster, "url": item.url, "expires_at": item.expires_at, "alive": item.is_alive(moment)}
+            for item in kept.vaults()
+        ],
         "requests": [],
         "waiting": [],
     }
@@ -380,12 +444,15 @@ def status(output: str) -> None:
     def human() -> None:
         if login:
             click.echo(f"{login.user} at {login.server}, until {_local(login.expires_at)}")
+        for item in data["vaults"]:
+            how = f"until {_local(item['expires_at'])}" if item["alive"] else "ended"
+            click.echo(f"Vault of {item['cluster']}: {how}")
         if reason:
             click.echo(reason)
         table(
             "Certificates on this machine",
             ("Profile", "Cluster", "Ends", "Serial"),
-            [(item["profile"], item["cluster"], item["ends"], item["serial"]) for item in data["credentials"]],
+            [(item["role"], item["cluster"], item["ends"], item["serial"]) for item in data["credentials"]],
         )
         for title, name in (("My requests", "requests"), ("Waits for your decision", "waiting")):
             if data[name]:
@@ -400,6 +467,8 @@ def _held(item: Credential, moment: datetime) -> dict[str, Any]:
 
     return {
         "profile": item.profile,
+        "team": item.team,
+        "role": item.role,
         "cluster": item.cluster,
         "user": item.user,
         "serial": item.serial,
@@ -437,10 +506,11 @@ def _local(moment: datetime) -> str:
 
 
 def _add_offline() -> None:
-    from pilothouse.cli import access_offline
+    from pilothouse.cli import access_offline, access_vault
 
     for command in (access_offline.inspect, access_offline.can_i, access_offline.verify_ledger):
         group.add_command(command)
+    group.add_command(access_vault.group)
 
 
 _add_offline()

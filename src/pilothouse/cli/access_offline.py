@@ -13,11 +13,13 @@ import click
 
 from pilothouse.cli.opening import snapshot_option
 from pilothouse.cli.output import emit, exit_for, output_option, print_problems
+from pilothouse.cli.serve import database_option
 from pilothouse.problems import Invalid, nearest, one_of
 
 if TYPE_CHECKING:
     from pilothouse.access.can_i import Identity, Question
     from pilothouse.inputs import Inputs
+    from pilothouse.store.address import Named
 
 
 @click.command()
@@ -243,11 +245,12 @@ def _rule(rule: Mapping[str, Any]) -> str:
 @click.option(
     "--head", "heads", multiple=True, help="A head that was kept elsewhere, such as 12:9f86d081… (also several)."
 )
+@database_option
 @output_option
-def verify_ledger(data: Path, heads: tuple[str, ...], output: str) -> None:
+def verify_ledger(data: Path, database: Named, heads: tuple[str, ...], output: str) -> None:
     """Follow the ledger's whole chain; exit 1 where it is broken. Prints its head, to be kept elsewhere."""
     from pilothouse.access.ledger import Head
-    from pilothouse.store import Store, ledger
+    from pilothouse.store import address, ledger
 
     exported = [Head.parse(text) for text in heads]
     kept = data / "signer" / "head"
@@ -257,7 +260,7 @@ def verify_ledger(data: Path, heads: tuple[str, ...], output: str) -> None:
         pass  # no signer has written an entry yet
     except PermissionError:
         click.echo(f"{kept} cannot be read: run as the signer's user to hold the chain against it", err=True)
-    store = Store(data)
+    store = address.opened(data, database)
     problems, head = ledger.verify(store, exported)
     store.close()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from pilothouse.alerts.rotation import OnCall
+    from pilothouse.alerts.routing.model import Routing
     from pilothouse.alerts.routing.walk import Step
     from pilothouse.inputs import Inputs
     from pilothouse.source import Source
@@ -57,6 +58,7 @@ def _moment(at: str, timezone: str) -> datetime:
     "--config", type=click.Path(path_type=Path), default=None, help="Ask this alertmanager.yml instead of a platform."
 )
 @click.option("--alertmanager", default="", help="Release that reads --config, such as 0.27.", show_default="latest")
+@click.option("--live", is_flag=True, help="Ask the cluster's Alertmanagers what really holds it back now.")
 @at_options
 @output_option
 def route(
@@ -64,6 +66,7 @@ def route(
     cluster: str,
     config: Path | None,
     alertmanager: str,
+    live: bool,
     at: str,
     timezone: str,
     output: str,
@@ -95,10 +98,24 @@ def route(
         alerts.rules(inputs) if inputs and config is None else (),
         str(config) if config else "alertmanager/alertmanager.yaml",
     )
-    emit(routing.as_data(answer), output, lambda: _print_answer(answer))
+    held = _held_now(inputs, answer.explanation.routing, labels, at) if live else None
+    data = routing.as_data(answer) | ({"heldNow": held} if held is not None else {})
+    emit(data, output, lambda: _print_answer(answer, held))
     if output == "text":
         print_problems(tree.problems)
     exit_for(tree.problems)
+
+
+def _held_now(inputs: Inputs | None, routing: Routing, labels: dict[str, str], at: str) -> list[str]:
+    """What the Alertmanagers hold such an alert back with at this moment, a line each."""
+    from pilothouse.cli.alerts_live import warn
+    from pilothouse.workflows import firing
+
+    if inputs is None or at != "now":
+        raise Invalid("--live is about a cluster and about now", "name a platform and --cluster, and leave --at out")
+    board = firing.board_of(inputs.cluster)
+    warn(board)
+    return firing.held_lines(firing.held_now(board, routing, labels))
 
 
 def _asked_platform(folders: list[str], cluster: str, config: Path | None) -> Inputs | None:
@@ -126,7 +143,7 @@ def _source(path: Path) -> Source:
 MARKS = {"matched": "✓", "failed": "✗", "skipped": "·", "unreached": "·"}
 
 
-def _print_answer(answer: Answer) -> None:
+def _print_answer(answer: Answer, held: list[str] | None = None) -> None:
     from pilothouse.workflows.routing import labels_text, person_text, state_text, timers_text
 
     explanation = answer.explanation
@@ -148,6 +165,10 @@ def _print_answer(answer: Answer) -> None:
         click.echo(f"Inhibition {item.rule.name or ''}".rstrip() + f": {item}")
         if sources:
             click.echo(f"  declared alerts that could be the source: {_some(sources)}")
+    if held is not None:
+        click.echo("\nRight now " + ("nothing holds it back." if not held else "it is held back:"))
+        for line in held:
+            click.echo(f"  {line}")
     click.echo(f"\nThe same from Alertmanager's own tool:\n  {answer.amtool}")
 
 
@@ -277,3 +298,13 @@ def _print_oncall(found: list[OnCall], detailed: bool) -> None:
     if detailed:
         for shift in found[0].following:
             click.echo(f"from {shift.begin:%a %Y-%m-%d %H:%M} UTC: {shift.user}")
+
+
+def _add_live() -> None:
+    from pilothouse.cli import alerts_live
+
+    for command in alerts_live.COMMANDS:
+        group.add_command(command)
+
+
+_add_live()

@@ -34,10 +34,12 @@ class Item(click.ParamType[dict[str, Any]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
         import yaml
 
+        from pilothouse.source import plain
+
         if isinstance(value, dict):
             return value
         try:
-            found = yaml.safe_load(value)
+            found = plain(value)
         except yaml.YAMLError:
             found = None
         if not isinstance(found, dict) or not isinstance(found.get("to"), dict):

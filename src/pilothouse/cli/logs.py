@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pilothouse.cli import log_store
 from pilothouse.cli.opening import cluster_option, open_inputs, platform_argument, snapshot_option
 from pilothouse.cli.output import emit, exit_for, output_option, print_problems, report_option, table
 
@@ -14,6 +15,10 @@ from pilothouse.cli.output import emit, exit_for, output_option, print_problems,
 @click.group()
 def group() -> None:
     """The log pipeline: Fluentd and Elasticsearch."""
+
+
+for _command in (log_store.plan, log_store.apply, log_store.status):
+    group.add_command(_command)
 
 
 @group.command()

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "render": ("pilothouse.cli.render", "render", "Derive everything from a platform and write it to a folder."),
     "check": ("pilothouse.cli.render", "check", "Run every check of every area and print the problems by file."),
     "diff": ("pilothouse.cli.render", "diff", "Show what a render would change in a folder or the live cluster."),
+    "apply": ("pilothouse.cli.apply", "apply", "Bring a cluster to what is declared: plan, ask, apply."),
     "platform": ("pilothouse.cli.platform", "group", "The documents: check, show, schema."),
     "metrics": ("pilothouse.cli.metrics", "group", "Prometheus: scrape jobs, rules, federation."),
     "alerts": ("pilothouse.cli.alerts", "group", "Alerts: who is told, when and why."),
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("pilothouse.cli.serve", "demo", "Serve a demonstration with a platform and users of its own."),
     "backup": ("pilothouse.cli.serve", "backup", "Save a data folder to one file."),
     "restore": ("pilothouse.cli.serve", "restore", "Bring a data folder back from a backup."),
+    "copy-database": ("pilothouse.cli.serve", "copy_database", "Copy a data folder's database to a PostgreSQL."),
 }
 
 
@@ -66,8 +68,9 @@ class LazyGroup(click.Group):
 
 
 EXTRAS = {
-    "server": "flask flask_wtf gunicorn sqlalchemy alembic apscheduler argon2 structlog prometheus_client".split(),
-    "live": "kubernetes hvac elasticsearch".split(),
+    "server": "flask flask_wtf gunicorn sqlalchemy alembic apscheduler argon2 structlog".split(),
+    "live": "kubernetes hvac elasticsearch ldap3 urllib3 prometheus_client".split(),
+    "postgresql": ["psycopg"],
 }
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pilothouse.cli import opening
-from pilothouse.cli.output import emit, output_option, table
+from pilothouse.cli.output import emit, output_option, plain, table
 from pilothouse.reports import plural
+
+if TYPE_CHECKING:
+    from pilothouse.collectors.metrics.health import ServerHealth
 
 
 @click.group(help="Prometheus: scrape jobs, rules, federation.")
@@ -134,6 +137,49 @@ def shards(platform: Path, cluster: str, output: str, **where: Any) -> None:
         table("", columns, rows, right=columns)
 
     emit(data, output, human)
+
+
+@group.command(help="How the cluster's Prometheus servers really are; ends with 1 where something is wrong.")
+@opening.platform_argument
+@opening.cluster_option
+@output_option
+def status(platform: Path, cluster: str, output: str) -> None:
+    from pilothouse.cli.alerts_live import declared
+    from pilothouse.workflows import metrics
+
+    known, target = declared(platform, cluster)
+    found = metrics.status(known, target)
+
+    def human() -> None:
+        rows = [
+            (i.side, i.url, i.version, f"{i.series:,}" if not i.reason else "", _condition(i)) for i in found.servers
+        ]
+        table("", ["server", "address", "version", "series", "state"], rows, right=["series"])
+        for line in found.missing:
+            click.echo(f"Missing: {line}")
+        if found.down:
+            columns = ["owner", "job", "instance", "pod", "on", "because"]
+            rows_ = [(i.owner, i.job, i.instance, i.pod, i.server, i.error) for i in found.down]
+            table(f"{plural(len(found.down), 'target')} down", columns, rows_)
+        if found.failing:
+            columns = ["owner", "rule", "group", "on", "because"]
+            failing = [(i.owner, i.rule, i.group, i.server, _oneline(i.error)) for i in found.failing]
+            table(f"{plural(len(found.failing), 'rule')} failing", columns, failing)
+        if found.biggest:
+            biggest = [(i.owner, i.job, f"{i.series:,}") for i in found.biggest]
+            table("Most series", ["owner", "job", "series"], biggest, right=["series"])
+        if found.is_well:
+            click.echo("Every target answers, and every rule evaluates.")
+
+    emit({**plain(found), "well": found.is_well}, output, human)
+    if not found.is_well:
+        raise click.exceptions.Exit(1)
+
+
+def _condition(server: ServerHealth) -> str:
+    if server.reason:
+        return server.reason
+    return "its last reload failed: an older configuration runs" if server.reload_failed else "ok"
 
 
 def _inputs(platform: Path, cluster: str, snapshot: Path | None, live: bool, context: str, today: date | None) -> Any:

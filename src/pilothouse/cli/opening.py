@@ -54,7 +54,7 @@ def snapshot_option(command: Command) -> Command:
     for option in (
         click.option("--today", type=Day(), default=None, help="Judge expiries as of this day.", show_default="today"),
         click.option("--context", default="", help="Context of the kubeconfig, with --live."),
-        click.option("--live", is_flag=True, help="Read the snapshot from the cluster of the current kubeconfig."),
+        click.option("--live", is_flag=True, help="Read the live cluster: the declared server, else the kubeconfig's."),
         click.option(
             "--snapshot",
             type=click.Path(path_type=Path),

@@ -1,7 +1,8 @@
-"""`pilothouse serve`, `demo`, `worker`, `backup`, `restore`."""
+"""`pilothouse serve`, `demo`, `worker`, `backup`, `restore`, `copy-database`."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import ipaddress
 import os
@@ -10,12 +11,16 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from pilothouse.cli.output import emit, output_option, table
 from pilothouse.problems import Invalid, PilothouseError
+
+if TYPE_CHECKING:
+    from pilothouse.store import Store
+    from pilothouse.store.address import Named
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PORT = 8420
@@ -35,6 +40,38 @@ def data_option(command: Command) -> Command:
     )(command)
 
 
+def database_option(command: Command) -> Command:
+    """Adds `--database URL` and `--database-file FILE` (parameter `database`, a `store.address.Named`)."""
+
+    @functools.wraps(command)
+    def with_database(*args: Any, database_url: str, database_file: str, **kwargs: Any) -> Any:
+        from pilothouse.store import address
+
+        source = click.get_current_context().get_parameter_source("database_file")
+        if database_url and source is click.core.ParameterSource.ENVIRONMENT:
+            database_file = ""  # what was typed wins over what the environment says
+        return command(*args, database=address.named(database_url, database_file), **kwargs)
+
+    for option in (
+        click.option(
+            "--database-file",
+            default="",
+            envvar="PILOTHOUSE_DATABASE_FILE",
+            metavar="FILE",
+            help="A file that holds the address of the PostgreSQL, password and all (kept for the next start).",
+        ),
+        click.option(
+            "--database",
+            "database_url",
+            default="",
+            metavar="URL",
+            help="Address of the PostgreSQL, without a password. [default: the one kept, or SQLite in the data folder]",
+        ),
+    ):
+        with_database = option(with_database)
+    return cast(Command, with_database)
+
+
 def listen_options(command: Command) -> Command:
     """Adds `--host`, `--port`, `--tls-cert`, `--tls-key` and `--trusted-proxy`."""
     for option in (
@@ -52,13 +89,29 @@ def listen_options(command: Command) -> Command:
     return command
 
 
+def metrics_options(command: Command) -> Command:
+    """Adds `--metrics-port` and `--metrics-host`, of the worker."""
+    for option in (
+        click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of the worker's metrics."),
+        click.option(
+            "--metrics-port", type=click.IntRange(1, 65535), default=None, help="Serve the worker's /metrics there."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @data_option
+@database_option
 @click.option("--platform", default="", help="Folder or Git address of the platform (kept for the next start).")
 @listen_options
 @click.option("--worker/--no-worker", default=True, show_default=True, help="Run the worker beside the portal.")
+@click.option("--signer/--no-signer", default=True, show_default=True, help="Run the signer beside the portal.")
+@metrics_options
 def serve(
     data: Path,
+    database: Named,
     platform: str,
     host: str,
     port: int | None,
@@ -66,13 +119,31 @@ def serve(
     tls_key: Path | None,
     proxies: tuple[str, ...],
     worker: bool,
+    signer: bool,
+    metrics_port: int | None,
+    metrics_host: str,
 ) -> None:
-    """Serve the portal, with the signer (and the worker) beside it, until Ctrl-C.
+    """Serve the portal, with the signer and the worker beside it, until Ctrl-C.
+
+    Several portals and workers, each with a data folder of its own, may share a PostgreSQL (--database); the signer
+    runs beside one of them.
 
     A port that was not named and is taken gives way to the next free one, which is kept for the next
     start. Anything but the loopback address should be served with TLS, or behind a proxy that does it.
     """
-    _serve(data, platform, host, port, tls_cert, tls_key, proxies, worker)
+    _serve(
+        data,
+        platform,
+        host,
+        port,
+        tls_cert,
+        tls_key,
+        proxies,
+        worker,
+        signer=signer,
+        database=database,
+        metrics=_metrics_arguments(metrics_host, metrics_port),
+    )
 
 
 def _serve(
@@ -86,30 +157,33 @@ def _serve(
     worker: bool,
     ready: Callable[[str], None] | None = None,
     opened: bool = False,
+    signer: bool = True,
+    database: Named | None = None,
+    metrics: tuple[str, ...] = (),
 ) -> None:
     from pilothouse.cli.processes import Process, Supervisor, claim, listen
     from pilothouse.portal.app import utc_now
-    from pilothouse.portal.server import ServerOptions, secret_key
-    from pilothouse.store import Store, settings, users
+    from pilothouse.portal.server import ServerOptions, form_key
+    from pilothouse.store import local, users
     from pilothouse.workflows.demo import PLATFORM
 
     _check_tls(tls_cert, tls_key)
     _check_networks(proxies)
     if not opened:
-        _check_platform(data, platform)
-    store = Store(data)
-    folder = store.folder or data
+        _check_platform(data, platform, database)
+    store, folder = _open_store(data, database)
     lock = claim(folder)
     store.migrate()
-    secret_key(folder)
-    root = Path(platform) if opened else _platform(folder, platform or str(settings.get(store, PLATFORM_KEY, "")))
+    form_key(store, folder)
+    kept_platform = str(local.get(store, folder, PLATFORM_KEY, ""))
+    root = Path(platform) if opened else _platform(folder, platform or kept_platform)
     # The repository of the data folder goes by no path, so that a restored folder is served wherever it lies.
-    settings.put(store, PLATFORM_KEY, "" if root == (folder / PLATFORM).absolute() else str(root), utc_now())
-    kept = settings.get(store, PORT_KEY, PORT)
+    local.put(store, folder, PLATFORM_KEY, "" if root == (folder / PLATFORM).absolute() else str(root), utc_now())
+    kept = local.get(store, folder, PORT_KEY, PORT)
     open_socket = listen(host, kept if port is None else port, search=port is None)
     chosen = int(open_socket.getsockname()[1])
     if port is None and chosen != kept:
-        settings.put(store, PORT_KEY, chosen, utc_now())
+        local.put(store, folder, PORT_KEY, chosen, utc_now())
     if not users.everyone(store):
         click.echo("pilothouse: nobody has an account yet: `pilothouse users add` makes one", err=True)
     store.close()
@@ -126,11 +200,15 @@ def _serve(
     processes = [
         Process("portal", ("pilothouse.portal.server", options.to_json()), pass_fds=(open_socket.fileno(),)),
         *(
-            [Process("worker", ("pilothouse.worker", *common, "--platform", str(root)), essential=False)]
+            [Process("worker", ("pilothouse.worker", *common, "--platform", str(root), *metrics), essential=False)]
             if worker
             else []
         ),
-        Process("signer", ("pilothouse.signer", *common, "--platform", str(root)), essential=False),
+        *(
+            [Process("signer", ("pilothouse.signer", *common, "--platform", str(root)), essential=False)]
+            if signer
+            else []
+        ),
     ]
     processes = [item for item in processes if _exists(item.arguments[0])]
     if not tls_cert and not _is_loopback(host) and not proxies:
@@ -142,6 +220,25 @@ def _serve(
     os.close(lock)
     if code:
         raise click.exceptions.Exit(2)
+
+
+def _open_store(data: Path, database: Named | None) -> tuple[Store, Path]:
+    """The store and the data folder, which is made; what was named as its database is kept for the next start."""
+    from pilothouse.store import address
+
+    named = database or address.Named()
+    store = address.opened(data, named)
+    folder = store.folder or data.expanduser().absolute()
+    address.keep(folder, named)
+    if not store.is_sqlite and not address.is_checked(store.url):
+        click.echo(
+            "pilothouse: nobody checks the database's certificate: add ?sslmode=verify-full&sslrootcert=FILE", err=True
+        )
+    return store, folder
+
+
+def _metrics_arguments(host: str, port: int | None) -> tuple[str, ...]:
+    return () if port is None else ("--metrics-host", host, "--metrics-port", str(port))
 
 
 def _exists(module: str) -> bool:
@@ -200,14 +297,14 @@ def _is_address(wanted: str) -> bool:
     return "://" in wanted or (":" in wanted and not Path(wanted).exists() and not wanted.startswith("/"))
 
 
-def _check_platform(data: Path, wanted: str) -> None:
+def _check_platform(data: Path, wanted: str, database: Named | None = None) -> None:
     """Refuse, before a data folder is made, what could never be served from it."""
-    from pilothouse.store.database import DATABASE
+    from pilothouse.store import address
     from pilothouse.workflows.rendering import open_platform
 
     if wanted and not _is_address(wanted):
         open_platform(Path(wanted))
-    elif not wanted and not (data / DATABASE).exists():
+    elif not wanted and not address.exists(data):
         raise _no_platform()
 
 
@@ -261,16 +358,14 @@ def demo(
     """
     from pilothouse.files.content import example
     from pilothouse.portal.app import utc_now
-    from pilothouse.store import Store
     from pilothouse.workflows import demo as making
     from pilothouse.workflows.rendering import open_platform
 
     source = platform or example()
     if not (data / making.PLATFORM).exists():
         open_platform(source)  # refused here, nothing is left that the next start would find
-    store = Store(data)
+    store, folder = _open_store(data, None)
     store.migrate()
-    folder = store.folder or data
     root = making.import_platform(source, folder)
     declared = open_platform(root).loaded.platform
     people = making.add_people(store, declared, making.people(declared), utc_now(), renew=new_passwords)
@@ -293,20 +388,25 @@ def demo(
 
 @click.command()
 @data_option
+@database_option
 @click.option("--platform", default="", help="Folder of the platform. [default: the one that was served last]")
-def worker(data: Path, platform: str) -> None:
-    """Run the worker's jobs alone, where the portal was started with --no-worker."""
-    from pilothouse.store import Store, settings
+@metrics_options
+def worker(data: Path, database: Named, platform: str, metrics_port: int | None, metrics_host: str) -> None:
+    """Run the worker's jobs alone, where the portal was started with --no-worker.
+
+    Several of them, each with a data folder of its own, may share a PostgreSQL: each run of a job is done by one.
+    """
+    from pilothouse.store import local
 
     _check_platform(data, platform)
-    store = Store(data)
+    store, folder = _open_store(data, database)
     store.migrate()
-    folder = store.folder or data
-    root = _platform(folder, platform or str(settings.get(store, PLATFORM_KEY, "")))
+    root = _platform(folder, platform or str(local.get(store, folder, PLATFORM_KEY, "")))
     store.close()
     sys.stdout.flush()
+    arguments = ("--data", str(folder), "--platform", str(root), *_metrics_arguments(metrics_host, metrics_port))
     os.execv(  # noqa: S606  # this process becomes the worker: signals reach it directly
-        sys.executable, [sys.executable, "-m", "pilothouse.worker", "--data", str(folder), "--platform", str(root)]
+        sys.executable, [sys.executable, "-m", "pilothouse.worker", *arguments]
     )
 
 
@@ -317,13 +417,21 @@ def worker(data: Path, platform: str) -> None:
 def backup(file: Path, data: Path, output: str) -> None:
     """Save the data folder to FILE (a gzipped tar, mode 0600), while everything runs.
 
-    It holds the authorities' keys: keep it as you keep those.
+    It holds the authorities' keys: keep it as you keep those. A PostgreSQL is not in it: save that afterwards, with its
+    own tools.
     """
     from pilothouse.portal.app import utc_now
     from pilothouse.store import backup as saving
 
     count = saving.backup(data.absolute(), file, utc_now())
-    emit({"file": str(file), "files": count}, output, lambda: click.echo(f"saved {count} files to {file}"))
+    elsewhere = saving.database_of(data.absolute())
+
+    def human() -> None:
+        click.echo(f"saved {count} files to {file}")
+        if elsewhere:
+            click.echo(f"The database is not among them. Save it now: pg_dump --format=custom --file=FILE {elsewhere}")
+
+    emit({"file": str(file), "files": count, "database": elsewhere}, output, human)
 
 
 @click.command()
@@ -335,4 +443,44 @@ def restore(file: Path, data: Path, output: str) -> None:
     from pilothouse.store import backup as saving
 
     count = saving.restore(file, data.absolute())
-    emit({"data": str(data), "files": count}, output, lambda: click.echo(f"restored {count} files to {data}"))
+    elsewhere = saving.database_of(data.absolute())
+
+    def human() -> None:
+        click.echo(f"restored {count} files to {data}")
+        if elsewhere:
+            click.echo(
+                f"The database is {elsewhere}: bring it back with pg_restore, "
+                f"then `pilothouse access verify-ledger --data {data}` holds both against each other"
+            )
+
+    emit({"data": str(data), "files": count, "database": elsewhere}, output, human)
+
+
+@click.command("copy-database")
+@data_option
+@database_option
+@output_option
+def copy_database(data: Path, database: Named, output: str) -> None:
+    """Copy the data folder's SQLite to an empty PostgreSQL, which is the folder's database from then on.
+
+    Nothing may serve from the folder meanwhile. The SQLite stays in it under another name.
+    """
+    from pilothouse.cli.processes import claim
+    from pilothouse.store import address, copying
+    from pilothouse.worker.scheduler import claim as claim_worker
+
+    if not database:
+        raise Invalid("no database is named to copy to", "give --database or --database-file")
+    if not address.exists(data):
+        raise Invalid(f"{data} is no data folder of pilothouse", "name it with --data")
+    locks = (claim(data), claim_worker(data))
+    try:
+        count = copying.copy(data, database)
+    finally:
+        for lock in locks:
+            os.close(lock)
+    emit(
+        {"data": str(data), "rows": count},
+        output,
+        lambda: click.echo(f"copied {count} rows; the SQLite is kept as {data / copying.COPIED}"),
+    )

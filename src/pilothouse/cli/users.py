@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pilothouse.cli.output import emit, output_option, table
-from pilothouse.cli.serve import data_option
+from pilothouse.cli.serve import data_option, database_option
 from pilothouse.problems import Invalid, nearest
 
 if TYPE_CHECKING:
     from pilothouse.store import Store
+    from pilothouse.store.address import Named
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,12 +39,13 @@ def group() -> None:
 
 @group.command("list")
 @data_option
+@database_option
 @output_option
-def list_users(data: Path, output: str) -> None:
+def list_users(data: Path, database: Named, output: str) -> None:
     """Everyone with an account, their groups, and whether it is closed."""
     from pilothouse.store import users
 
-    found = users.everyone(_existing(data))
+    found = users.everyone(_existing(data, database))
     emit(
         found,
         output,
@@ -65,15 +67,23 @@ def list_users(data: Path, output: str) -> None:
 @click.option("--group", "groups", multiple=True, help="A directory group that profiles and teams name (also several).")
 @_password_option
 @data_option
+@database_option
 @output_option
 def add(
-    user: str, name: str, email: str, groups: tuple[str, ...], password_stdin: bool, data: Path, output: str
+    user: str,
+    name: str,
+    email: str,
+    groups: tuple[str, ...],
+    password_stdin: bool,
+    data: Path,
+    database: Named,
+    output: str,
 ) -> None:
     """Add USER, as the documents of the platform call them; makes the data folder where there is none."""
-    from pilothouse.store import Store, users
+    from pilothouse.store import address, users
 
     password, made = _password(password_stdin)
-    store = Store(data)
+    store = address.opened(data, database)
     store.migrate()
     users.add(store, user, password, _now(), display_name=name, email=email, groups=groups)
     _done(store, "user.added", user, f"in {', '.join(sorted(groups)) or 'no group'}", made, output)
@@ -84,12 +94,13 @@ def add(
 @click.option("--group", "groups", multiple=True, help="A group to add them to (also several).")
 @click.option("--not-group", "gone", multiple=True, help="A group to take them out of (also several).")
 @data_option
+@database_option
 @output_option
-def change(user: str, groups: tuple[str, ...], gone: tuple[str, ...], data: Path, output: str) -> None:
+def change(user: str, groups: tuple[str, ...], gone: tuple[str, ...], data: Path, database: Named, output: str) -> None:
     """Change the groups of USER and end every session of theirs."""
     from pilothouse.store import users
 
-    store = _existing(data)
+    store = _existing(data, database)
     known = users.get(store, user)
     if known is None:
         raise _unknown(store, user)
@@ -102,12 +113,13 @@ def change(user: str, groups: tuple[str, ...], gone: tuple[str, ...], data: Path
 @click.argument("user")
 @_password_option
 @data_option
+@database_option
 @output_option
-def password(user: str, password_stdin: bool, data: Path, output: str) -> None:
+def password(user: str, password_stdin: bool, data: Path, database: Named, output: str) -> None:
     """Give USER a new password and end every session of theirs."""
     from pilothouse.store import users
 
-    store = _existing(data)
+    store = _existing(data, database)
     if users.get(store, user) is None:
         raise _unknown(store, user)
     new, made = _password(password_stdin)
@@ -118,38 +130,40 @@ def password(user: str, password_stdin: bool, data: Path, output: str) -> None:
 @group.command()
 @click.argument("user")
 @data_option
+@database_option
 @output_option
-def close(user: str, data: Path, output: str) -> None:
+def close(user: str, data: Path, database: Named, output: str) -> None:
     """Close the account of USER: no login, no certificate, and their sessions end."""
-    _set_closed(data, user, True, output)
+    _set_closed(data, database, user, True, output)
 
 
 @group.command()
 @click.argument("user")
 @data_option
+@database_option
 @output_option
-def reopen(user: str, data: Path, output: str) -> None:
+def reopen(user: str, data: Path, database: Named, output: str) -> None:
     """Open the closed account of USER again, with its password."""
-    _set_closed(data, user, False, output)
+    _set_closed(data, database, user, False, output)
 
 
-def _set_closed(data: Path, user: str, closed: bool, output: str) -> None:
+def _set_closed(data: Path, database: Named, user: str, closed: bool, output: str) -> None:
     from pilothouse.store import users
 
-    store = _existing(data)
+    store = _existing(data, database)
     if users.get(store, user) is None:
         raise _unknown(store, user)
     users.set_disabled(store, user, closed, _now())
     _done(store, "user.closed" if closed else "user.reopened", user, "is closed" if closed else "is open", "", output)
 
 
-def _existing(data: Path) -> Store:
-    from pilothouse.store import Store
+def _existing(data: Path, database: Named) -> Store:
+    from pilothouse.store import address
     from pilothouse.store.database import DATABASE
 
-    if not (data / DATABASE).is_file():
+    if not address.exists(data, database):
         raise Invalid(f"{data} is no data folder of pilothouse (it has no {DATABASE})", "name it with --data")
-    store = Store(data)
+    store = address.opened(data, database)
     store.migrate()
     return store
 

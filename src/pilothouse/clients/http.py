@@ -29,7 +29,10 @@ READ_SECONDS = 15.0
 TOTAL_SECONDS = 60.0
 """The longest that one answer may take: a server that sends a byte now and then never runs into the other time-outs."""
 MAX_ANSWER = 64 * 1024 * 1024
+MAX_REASON = 800
+"""Characters of a server's own words; what is wrong with a file stands behind its path."""
 USUAL = Retry()
+_EMPTY = frozenset((204, 205, 304))
 _REPEATABLE = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 
 Query = Mapping[str, str | Sequence[str]]
@@ -151,6 +154,12 @@ class Http:
             response.release_conn()
         except urllib3.exceptions.HTTPError as failure:
             raise self.unreachable(failure) from failure
+        if not raw and method != "HEAD" and response.status not in _EMPTY and not _is_framed(response.headers):
+            # A head that breaks off looks like one without a length, and its body like an empty one.
+            raise Unavailable(
+                f"{self.server} at {self.url} broke off its answer to {method}",
+                "it ended the connection within the head of the answer; was it restarted?",
+            )
         return int(response.status), dict(response.headers), raw
 
     def _read(self, response: urllib3.BaseHTTPResponse, ends: float) -> bytes:
@@ -180,7 +189,7 @@ class Http:
 
     def refusal(self, method: str, path: str, status: int, why: str, retry_after: str = "") -> PilothouseError:
         """The exception for a status that is no success."""
-        said = f": {' '.join(why.split())[:300]}" if why.strip() else ""
+        said = f": {' '.join(why.split())[:MAX_REASON]}" if why.strip() else ""
         text = f"{self.server} at {self.url} answered {status} to {method} {path}{said}"
         if status in (401, 403):
             file = self.endpoint.token_file
@@ -211,6 +220,11 @@ class Http:
 
     def _credentials(self) -> dict[str, str]:
         return authorization(self.endpoint, self._scheme)
+
+
+def _is_framed(headers: Mapping[str, str]) -> bool:
+    """Whether an answer says where its body ends: https://www.rfc-editor.org/rfc/rfc9112#name-message-body-length."""
+    return bool(_header(headers, "content-length") or _header(headers, "transfer-encoding"))
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:

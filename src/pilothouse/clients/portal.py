@@ -95,8 +95,15 @@ class PortalClient:
     def certificates(self) -> list[dict[str, Any]]:
         return self._items("/access/certificates")
 
-    def certificate(self, profile: str, cluster: str, csr: str, seconds: int = 0) -> Signed:
+    def vaults(self) -> list[dict[str, Any]]:
+        """`cluster`, `url`, `mount` and `ca_file` of each Vault at which engineers log in."""
+        return self._items("/access/vaults")
+
+    def certificate(
+        self, profile: str, cluster: str, csr: str, seconds: int = 0, team: str = "", vault_token: str = ""
+    ) -> Signed:
         body = {"profile": profile, "cluster": cluster, "csr": csr, "seconds": seconds}
+        body |= {name: value for name, value in (("team", team), ("vault_token", vault_token)) if value}
         return self._signed(self._call("POST", "/access/certificates", body))
 
     def request(self, profile: str, cluster: str, reason: str, seconds: int) -> dict[str, Any]:
@@ -142,6 +149,17 @@ class PortalClient:
     def proposal_step(self, number: int, word: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """`decide`, `submit`, `withdraw` or `retry`."""
         return self._call("POST", f"/proposals/{number}/{quote(word, safe='')}", body)
+
+    # ------------------------------------------------------------ silences
+
+    def silence(self, cluster: str, matchers: str, seconds: int, comment: str) -> dict[str, Any]:
+        """Holds alerts back: the silence that was made."""
+        body = {"cluster": cluster, "matchers": matchers, "seconds": seconds, "comment": comment}
+        return self._call("POST", "/alerts/silences", body)
+
+    def unsilence(self, cluster: str, id: str) -> dict[str, Any]:
+        """Ends a silence now."""
+        return self._call("DELETE", f"/alerts/silences/{quote(cluster, safe='')}/{quote(id, safe='')}")
 
     # ------------------------------------------------------------ plumbing
 

@@ -23,9 +23,20 @@ class SignerClient:
         self._timeout = timeout
 
     def sign(
-        self, token: str, csr: str, *, profile: str = "", cluster: str = "", grant_id: str = "", seconds: int = 0
+        self,
+        token: str,
+        csr: str,
+        *,
+        profile: str = "",
+        cluster: str = "",
+        grant_id: str = "",
+        seconds: int = 0,
+        team: str = "",
+        vault_token: str = "",
     ) -> Issued:
         """A certificate for a profile on a cluster, or for a request that was approved.
+
+        `vault_token` is the engineer's own at the cluster's Vault, where that signs.
 
         Raises what the signer answers (`Denied`, `Invalid`, `Conflict`), or `Unavailable`.
         """
@@ -38,6 +49,8 @@ class SignerClient:
                 "cluster": cluster,
                 "grant": grant_id,
                 "seconds": seconds,
+                "team": team,
+                "vault": vault_token,
             }
         )
         try:

@@ -50,6 +50,16 @@ class Process(_Strict):
 
 
 class Portal(Process):
+    replicas: Annotated[int, Field(ge=1, le=20)]
+    port: Port
+
+
+class Worker(Process):
+    metrics_port: Annotated[int, Field(ge=0, le=65535)]
+
+
+class Database(_Strict):
+    existing_secret: str
     port: Port
 
 
@@ -118,7 +128,8 @@ class Values(_Strict):
     cluster: Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$", max_length=63)]
     image: Image
     portal: Portal
-    worker: Process
+    worker: Worker
+    database: Database
     persistence: Persistence
     platform: PlatformFolder
     credentials: tuple[Credentials, ...]

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -147,6 +148,10 @@ def clone(url: str, folder: Path, branch: str = "") -> Repository:
     options = [f"--branch={branch}"] if branch else []
     run(folder.parent, "clone", "--quiet", *options, "--", url, str(folder.absolute()), remote=True)
     return Repository(folder)
+
+
+_held: ContextVar[frozenset[str]] = ContextVar("held", default=frozenset())
+"""The repositories that this thread writes to at the moment."""
 
 
 @dataclass(frozen=True)
@@ -321,9 +326,28 @@ class Repository:
         run(self.path, "add", "--all", "--ignore-errors", "--", *before, check=False)
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nothing of ours writes to the repository meanwhile: what is read of it stays true until the commit."""
+        with self._locked():
+            yield
+
+    @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process of ours at a time; git's own locks guard against the others."""
+        """One thread of one process of ours at a time; git's own locks guard against the others."""
         folder = run(self.path, "rev-parse", "--absolute-git-dir").stdout.strip()
+        held = _held.get()
+        if folder in held:
+            yield
+            return
+        token = _held.set(held | {folder})
+        try:
+            with self._file_lock(folder):
+                yield
+        finally:
+            _held.reset(token)
+
+    @contextmanager
+    def _file_lock(self, folder: str) -> Iterator[None]:
         with Path(folder, "pilothouse.lock").open("a", encoding="utf-8") as stream:
             deadline = time.monotonic() + _LOCK_SECONDS
             while True:

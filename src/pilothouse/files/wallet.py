@@ -2,7 +2,8 @@
 
     $XDG_CONFIG_HOME/pilothouse/            0700  (~/.config/pilothouse)
         session.json                        0600  address of the portal and the session's token
-        credentials/<cluster>.<profile>.json 0600 key, certificate, authority
+        credentials/<cluster>.<profile>.json 0600 key, certificate, authority (<cluster>.<profile>.<team>.json for one
+        team) vault/<cluster>.json                0600  the login at the Vault that signs for that cluster
         kubeconfig/<cluster>.yaml           0600  one context per standing profile
         kubeconfig/<cluster>.<profile>.yaml 0600  an elevated profile, apart
 
@@ -17,7 +18,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,25 @@ EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.i
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key with its certificate, all in PEM. `grant_id` is set for an elevated one."""
+    """A key with its certificate, all in PEM. `grant_id` is set for an elevated one, `team` where it was got for
+    one."""
 
     cluster: str
     profile: str
     user: str
-    key: str
+    key: str = field(repr=False)
     certificate: str
     authority: str
     serial: str
     not_after: datetime
     server: str = ""
     grant_id: str = ""
+    team: str = ""
+
+    @property
+    def role(self) -> str:
+        """The profile, with the team where it is that of one."""
+        return f"{self.profile}.{self.team}" if self.team else self.profile
 
     def is_alive(self, now: datetime) -> bool:
         return now < self.not_after
@@ -59,6 +67,25 @@ class Login:
     user: str
     expires_at: datetime
     ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLogin:
+    """A login at the Vault that signs for a cluster. `seconds` is the token's life as it was given, 0 for one without
+    an end."""
+
+    cluster: str
+    url: str
+    mount: str
+    token: str = field(repr=False)
+    user: str
+    seconds: int
+    expires_at: datetime
+    renewable: bool = False
+    ca_file: str = ""
+
+    def is_alive(self, now: datetime) -> bool:
+        return now < self.expires_at
 
 
 def default_root(environment: Mapping[str, str]) -> Path:
@@ -98,10 +125,39 @@ class Wallet:
     def forget_login(self) -> None:
         (self.root / "session.json").unlink(missing_ok=True)
 
+    # ------------------------------------------------------------ logins at Vault
+
+    def vault(self, cluster: str) -> VaultLogin | None:
+        """The login at the Vault of a cluster, ended ones too."""
+        path = self._vault_path(cluster)
+        data = self._read(path)
+        if data is None:
+            return None
+        try:
+            return VaultLogin(**data | {"expires_at": datetime.fromisoformat(data["expires_at"])})
+        except (KeyError, TypeError, ValueError) as failure:
+            raise Invalid(f"{path} is damaged", "remove it, and run `pilothouse access login`") from failure
+
+    def vaults(self) -> tuple[VaultLogin, ...]:
+        """All that are kept, by cluster."""
+        found = (self.vault(path.stem) for path in sorted((self.root / "vault").glob("*.json")))
+        return tuple(login for login in found if login)
+
+    def keep_vault(self, login: VaultLogin) -> Path:
+        path = self._vault_path(login.cluster)
+        self._write(path, json.dumps(asdict(login) | {"expires_at": login.expires_at.isoformat()}))
+        return path
+
+    def forget_vault(self, cluster: str) -> None:
+        self._vault_path(cluster).unlink(missing_ok=True)
+
+    def _vault_path(self, cluster: str) -> Path:
+        return self.root / "vault" / f"{_plain(cluster)}.json"
+
     # ------------------------------------------------------------ credentials
 
-    def credential(self, cluster: str, profile: str) -> Credential | None:
-        return self._credential(self._credential_path(cluster, profile))
+    def credential(self, cluster: str, profile: str, team: str = "") -> Credential | None:
+        return self._credential(self._credential_path(cluster, profile, team))
 
     def credentials(self) -> tuple[Credential, ...]:
         """All that are kept, ended ones too, by cluster and profile."""
@@ -110,7 +166,7 @@ class Wallet:
         return tuple(credential for credential in found if credential)
 
     def keep(self, credential: Credential) -> Path:
-        path = self._credential_path(credential.cluster, credential.profile)
+        path = self._credential_path(credential.cluster, credential.profile, credential.team)
         self._write(path, json.dumps(asdict(credential) | {"not_after": credential.not_after.isoformat()}))
         return path
 
@@ -118,14 +174,12 @@ class Wallet:
         """Delete key and certificate of a request or serial; those that were here."""
         gone = tuple(item for item in self.credentials() if id in (item.grant_id, item.serial))
         for item in gone:
-            self._credential_path(item.cluster, item.profile).unlink(missing_ok=True)
+            self._credential_path(item.cluster, item.profile, item.team).unlink(missing_ok=True)
         return gone
 
-    def _credential_path(self, cluster: str, profile: str) -> Path:
-        for name in (cluster, profile):
-            if not name or "/" in name or name.startswith("."):
-                raise Invalid(f"{name!r} is no name of a cluster or profile")
-        return self.root / "credentials" / f"{cluster}.{profile}.json"
+    def _credential_path(self, cluster: str, profile: str, team: str = "") -> Path:
+        names = (cluster, profile, team) if team else (cluster, profile)
+        return self.root / "credentials" / f"{'.'.join(map(_plain, names))}.json"
 
     def _credential(self, path: Path) -> Credential | None:
         data = self._read(path)
@@ -151,7 +205,7 @@ class Wallet:
         `command` runs `pilothouse access credential`; `authority_file` is what the API server's certificate is
         checked against, the system's authorities where it is "".
         """
-        name = f"{credential.profile}@{credential.cluster}"
+        name = f"{credential.role}@{credential.cluster}"
         with self.locked():
             config = _kubeconfig(path)
             cluster: dict[str, Any] = {"server": credential.server}
@@ -159,6 +213,7 @@ class Wallet:
                 cluster["certificate-authority"] = authority_file
             _put(config["clusters"], {"name": credential.cluster, "cluster": cluster})
             arguments = [*command[1:], "--cluster", credential.cluster, "--profile", credential.profile]
+            arguments += ["--team", credential.team] if credential.team else []
             user = {
                 "exec": {
                     "apiVersion": api_version,
@@ -230,6 +285,12 @@ class Wallet:
             f"{failure.filename or self.root} cannot be used: {failure.strerror}",
             "check its owner and mode, or set XDG_CONFIG_HOME",
         )
+
+
+def _plain(name: str) -> str:
+    if not name or "/" in name or name.startswith("."):
+        raise Invalid(f"{name!r} is no name of a cluster, profile or team")
+    return name
 
 
 def _kubeconfig(path: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from pilothouse.access.certificates import Issued
 from pilothouse.access.grants import Grant
 from pilothouse.portal.access_desk import desk, issued, signer_of, token
 from pilothouse.portal.api import In, answer, body_of, describe
-from pilothouse.portal.frame import live, me, now, portal, store
+from pilothouse.portal.frame import is_private, live, me, now, portal, store
+from pilothouse.problems import Invalid
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import ledger
 from pilothouse.workflows import access
@@ -52,6 +53,24 @@ class CertificateIn(In):
     cluster: str = Field(max_length=63)
     csr: str = Field(max_length=20_000, description="PKCS 10 in PEM; only its public key is used.")
     seconds: int = Field(default=0, ge=0, le=MAX_SECONDS, description="0 for as long as the profile gives by itself.")
+    team: str = Field(default="", max_length=63, description="One of the caller's teams; left out: all of them.")
+    vault_token: str = Field(
+        default="",
+        max_length=1_000,
+        repr=False,
+        description="The caller's own token at the cluster's Vault, where that signs. It is used once and not kept.",
+    )
+
+
+class VaultOut(BaseModel):
+    cluster: str
+    url: str
+    mount: str = Field(description="The LDAP auth mount.")
+    ca_file: str = Field(description="Where the authority of Vault's certificate lies on a machine that is set up.")
+
+
+class VaultList(BaseModel):
+    items: list[VaultOut]
 
 
 class ClaimIn(In):
@@ -192,7 +211,31 @@ describe(
 @blueprint.post("/certificates")
 def certificate() -> Response:
     given = body_of(CertificateIn)
-    return _issued(access.certificate(desk(), token(), given.profile, given.cluster, given.csr, given.seconds))
+    if given.vault_token and not is_private():
+        raise Invalid("a token of Vault came over a connection that is not encrypted", "use the portal's https address")
+    return _issued(
+        access.certificate(
+            desk(),
+            token(),
+            given.profile,
+            given.cluster,
+            given.csr,
+            given.seconds,
+            given.team,
+            given.vault_token,
+        )
+    )
+
+
+describe("get", f"{BASE}/vaults", "The Vaults at which engineers log in, by cluster.", answer=VaultList)
+
+
+@blueprint.get("/vaults")
+def vaults() -> Response:
+    places = access.vaults(live().platform)
+    return answer(
+        VaultList(items=[VaultOut(cluster=p.cluster, url=p.url, mount=p.mount, ca_file=p.ca_file) for p in places])
+    )
 
 
 describe("get", f"{BASE}/certificates", "One's own certificates, the living ones first.", answer=CertificateList)

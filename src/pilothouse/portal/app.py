@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 import pilothouse.portal as package
 from pilothouse import __version__
 from pilothouse.access.permissions import Action
+from pilothouse.files.snapshot import SNAPSHOTS
 from pilothouse.portal import auth, security, words
 from pilothouse.portal.frame import NavItem, Portal, Settings, is_api, live, may, maybe_me, now, portal
 from pilothouse.portal.metrics import Metrics
@@ -59,7 +60,9 @@ def create_app(
     state = Portal(
         settings,
         store,
-        Current(settings.platform, settings.clock, settings.watch_seconds, engine, warm),
+        Current(
+            settings.platform, settings.clock, settings.watch_seconds, engine, warm, kept=settings.data / SNAPSHOTS
+        ),
         Metrics(),
     )
     app.extensions["pilothouse"] = state

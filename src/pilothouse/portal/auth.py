@@ -7,6 +7,7 @@ behind it is `store.sessions`. Flask's own signed session holds nothing but the 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import flask
 from flask import Blueprint, Response, abort, current_app, flash, g, redirect, render_template, request, url_for
@@ -17,9 +18,25 @@ from pilothouse.access.permissions import Person, person_of
 from pilothouse.platform.model import Platform
 from pilothouse.portal import security
 from pilothouse.portal.forms import Form
-from pilothouse.portal.frame import address, is_api, is_htmx, live, maybe_me, me, now, portal, public, session, store
+from pilothouse.portal.frame import (
+    Portal,
+    address,
+    is_api,
+    is_htmx,
+    live,
+    maybe_me,
+    me,
+    now,
+    portal,
+    public,
+    session,
+    store,
+)
 from pilothouse.problems import PilothouseError, Unavailable
 from pilothouse.store import events, limits, sessions, users
+
+if TYPE_CHECKING:
+    from pilothouse.clients.directory import Directory
 
 blueprint = Blueprint("auth", __name__)
 csrf = CSRFProtect()
@@ -47,6 +64,10 @@ def cookie_name() -> str:
 def authenticate(name: str, password: str) -> users.User | None:
     """The person of that name and password, or None; counts the attempt. Raises `TooMany`.
 
+    Accounts of our own come first, and the directory is never asked about a name that one of them has, open or closed:
+    whoever can write to the directory cannot become the administrator who is needed when it is gone. `Unavailable`
+    where the directory does not answer; the attempt does not count then.
+
     A stranger can use up the attempts that all unknown addresses share, never those of an address
     from which the person has logged in before.
     """
@@ -61,6 +82,15 @@ def authenticate(name: str, password: str) -> users.User | None:
             raise TooMany(allowance.retry_after)
     user = users.verify(store(), name, password)
     if user is None:
+        try:
+            user = _from_directory(name, password)
+        except Unavailable as failure:
+            for limit, key in keys:
+                limits.give_back(store(), limit, key)
+            portal().metrics.logins.labels("unavailable").inc()
+            _log("login.unavailable", name, failure.message)
+            raise
+    if user is None:
         portal().metrics.logins.labels("refused").inc()
         _log("login.failed", name, "wrong name or password")
         return None
@@ -68,6 +98,34 @@ def authenticate(name: str, password: str) -> users.User | None:
     limits.give_back(store(), *keys[0])
     portal().metrics.logins.labels("ok").inc()
     return user
+
+
+def _from_directory(name: str, password: str) -> users.User | None:
+    """The person as the directory has them, or None. Names are compared without case: our own are in lower case."""
+    directory: Directory | None = portal().settings.extra.get("directory")
+    if directory is None or _is_ours(name):
+        return None
+    found = directory.authenticate(name, password)
+    if found is None:
+        return None
+    if _is_ours(found.name):
+        _log("login.refused", found.name, "the directory has a person under the name of an account of pilothouse")
+        return None
+    return users.User(found.name, found.display_name, found.email, found.groups)
+
+
+def _is_ours(name: str) -> bool:
+    return users.get(store(), name.strip().lower()) is not None
+
+
+def start(state: Portal) -> None:
+    """The directory, where one is set."""
+    if "directory" not in state.settings.extra:
+        from pilothouse.clients import directory
+
+        found = directory.from_file(state.settings.data / "directory.yaml")
+        if found is not None:
+            state.settings.extra["directory"] = found
 
 
 def _log(kind: str, name: str, message: str) -> None:
@@ -95,6 +153,9 @@ def login() -> BaseResponse | str | tuple[str, int] | tuple[str, int, dict[str, 
     except TooMany as failure:
         form.error("", f"{failure}: {failure.hint}")
         return render_template("login.html", form=form, next=target), 429, {"Retry-After": str(failure.retry_after)}
+    except Unavailable as failure:
+        form.error("", f"{failure}: {failure.hint}")
+        return render_template("login.html", form=form, next=target), 503
     if user is None:
         form.error("", "the name or the password is wrong")
         return render_template("login.html", form=form, next=target), 422

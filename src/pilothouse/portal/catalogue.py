@@ -10,11 +10,13 @@ from flask import Blueprint, abort, render_template, request
 from markupsafe import Markup
 
 from pilothouse.access.permissions import Action
+from pilothouse.collectors.logging.units import in_words
 from pilothouse.inventory.model import Pod, Snapshot
 from pilothouse.platform.model import Alert as DeclaredAlert
 from pilothouse.platform.model import Expression, ReplicasBelow, Service, SqlLatencyAbove
 from pilothouse.policies.edges import Direction, ServiceEdge
-from pilothouse.portal.frame import NavItem, live, may
+from pilothouse.portal import log_store
+from pilothouse.portal.frame import NavItem, Portal, live, may
 from pilothouse.portal.listing import Query, page_of
 from pilothouse.portal.pictures.neighbours import draw
 from pilothouse.portal.problems import known_problems
@@ -23,6 +25,9 @@ from pilothouse.workflows import neighbours
 
 blueprint = Blueprint("catalogue", __name__, url_prefix="/catalogue")
 NAV = (NavItem("Catalogue", "catalogue.index", 40, "What is there"),)
+
+start: Callable[[Portal], None] = log_store.start
+blueprint.add_app_template_filter(in_words, "size")
 
 _KEYS: Mapping[str, Callable[[Service], Any]] = {
     "name": lambda item: (item.name, item.namespace),
@@ -82,6 +87,7 @@ def index() -> str:
         teams=list(platform.teams),
         clusters=found.clusters,
         folder=found.root,
+        logs=log_store.seen(cluster),
     )
 
 
@@ -229,6 +235,8 @@ def service(namespace: str, name: str) -> str:
         dashboard=_dashboard(item, cluster),
         may_propose=may(Action.PROPOSE, item),
         declared=found.platform.clusters.get(cluster),
+        logs=(logs := log_store.seen(cluster)),
+        wrote=logs.status.writer(item.key) if logs.status else None,
     )
 
 

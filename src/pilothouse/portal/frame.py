@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -145,6 +146,14 @@ def session() -> Session:
 def address() -> str:
     """The client's address, through the trusted proxies."""
     return request.remote_addr or ""
+
+
+def is_private() -> bool:
+    """Whether nobody on the way can read this request: TLS, or this machine itself."""
+    try:
+        return request.is_secure or ip_address(address()).is_loopback
+    except ValueError:
+        return False
 
 
 def is_htmx() -> bool:

@@ -67,7 +67,7 @@ def start(portal: Portal) -> None:
         declared = portal.current.get().platform.clusters.values()
         return [item.name for item in declared if item.authority.backend == "embedded"]
 
-    def collect() -> list[Metric]:
+    def of_jobs() -> list[Metric]:
         rows = jobs.everything(portal.store)
         return [
             gauge(
@@ -82,6 +82,30 @@ def start(portal: Portal) -> None:
                 ("job",),
                 [((row.name,), row.finished_at.timestamp()) for row in rows if row.finished_at],
             ),
+            gauge(
+                "pilothouse_job_failures",
+                "Failed runs of a job since the last one that did not fail.",
+                ("job",),
+                [((row.name,), row.failures) for row in rows],
+            ),
+            gauge(
+                "pilothouse_job_failing_since_timestamp_seconds",
+                "When a job began to fail.",
+                ("job",),
+                [((row.name,), row.failing_since.timestamp()) for row in rows if row.failing_since],
+            ),
+        ]
+
+    def up() -> list[Metric]:
+        try:
+            portal.store.check()
+            answers = 1
+        except PilothouseError:
+            answers = 0
+        return [gauge("pilothouse_store_up", "1 while the database answers.", (), [((), answers)])]
+
+    def collect() -> list[Metric]:
+        return [
             gauge(
                 "pilothouse_platform_loaded_timestamp_seconds",
                 "When the platform shown was loaded.",
@@ -102,4 +126,6 @@ def start(portal: Portal) -> None:
             ),
         ]
 
+    portal.metrics.add(up)
+    portal.metrics.add(of_jobs)
     portal.metrics.add(collect)

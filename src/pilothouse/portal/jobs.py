@@ -25,5 +25,5 @@ def run(name: str) -> Response:
     events.record(
         store(), events.Event(now(), "job.requested", me().user, name, f"asked for a run of {name}", address())
     )
-    flash(f"The worker runs {name} within a few seconds.")
+    flash(f"The worker runs {name} at once, or when the job before it is done.")
     return redirect(url_for("jobs.index"))

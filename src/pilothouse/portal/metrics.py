@@ -8,6 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pilothouse.clients import calls
+from pilothouse.problems import PilothouseError
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -39,7 +42,8 @@ class Metrics:
         self.registry.register(_Collector(collect))
 
     def text(self) -> bytes:
-        return generate_latest(self.registry)
+        """The numbers of the portal, and of its calls of real servers."""
+        return generate_latest(self.registry) + generate_latest(calls.REGISTRY)
 
     def up(self, name: str, text: str) -> Gauge:
         """A gauge that its owner sets."""
@@ -54,7 +58,10 @@ class _Collector(Collector):
         return ()  # so that registering does not collect
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._collect()
+        try:
+            yield from self._collect()
+        except PilothouseError:
+            return  # what a backend that is away would say is missing; `pilothouse_store_up` says so, the rest is there
 
 
 def gauge(name: str, text: str, labels: Iterable[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:

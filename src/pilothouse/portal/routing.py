@@ -157,6 +157,7 @@ def _page(
 ) -> tuple[str, int]:
     platform = live().platform
     picture = ""
+    labelled = answer is not None and bool(answer.explanation.labels)
     if answer is not None:
         opened = frozenset("" if key == "root" else key for key in request.args.getlist("open"))
         picture = route_tree.draw(
@@ -165,8 +166,16 @@ def _page(
             opened=opened,
             overview=not answer.explanation.labels and not pasted,
         )
+    from pilothouse.portal import firing
+
+    now_held: firing.HeldNow | None = None
+    if answer is not None and labelled and form["at"] == "now" and not pasted:
+        now_held, _ = firing.held_now(cluster, answer.explanation.routing, answer.explanation.labels)
     page = render_template(
         "routing/index.html",
+        **(firing.panel_of(cluster) if cluster and not labelled else {}),
+        now_held=now_held,
+        held_lines=firing.held_lines,
         form=form,
         answer=answer,
         moment=moment,

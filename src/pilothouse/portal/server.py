@@ -22,9 +22,11 @@ from pilothouse import logs
 from pilothouse.clients import notify
 from pilothouse.portal.app import Settings, create_app, utc_now
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
+from pilothouse.store import Store, address, settings
 from pilothouse.workflows.access import Notifier
 
 SECRET = "secret.key"  # noqa: S105  # the name of a file, not a secret
+FORM_KEY = "portal.form-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +68,28 @@ def secret_key(data: Path) -> bytes:
     return key
 
 
+def form_key(store: Store, data: Path) -> bytes:
+    """The same, in the database where several portals share one: a form that one of them made is sent to another."""
+    if store.is_sqlite:
+        return secret_key(data)
+    store.migrate()
+    return bytes.fromhex(str(settings.once(store, FORM_KEY, lambda: os.urandom(48).hex(), utc_now())))
+
+
 def make_app(options: ServerOptions) -> Flask:
     data = Path(options.data)
+    store = address.opened(data)
     return create_app(
         Settings(
             data=data,
             platform=Path(options.platform),
-            secret_key=secret_key(data),
+            secret_key=form_key(store, data),
             clock=utc_now,
             tls=bool(options.tls_cert),
             trusted_proxies=options.trusted_proxies,
             extra={"notifier": _notifier(data)},
-        )
+        ),
+        store=store,
     )
 
 
@@ -99,7 +111,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         super().__init__()
 
     def load_config(self) -> None:
-        settings: dict[str, Any] = {
+        values: dict[str, Any] = {
             "bind": f"fd://{self.options.socket}",
             "workers": 1,
             "worker_class": "gthread",
@@ -115,8 +127,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "post_worker_init": _warm,
         }
         if self.options.tls_cert:
-            settings |= {"certfile": self.options.tls_cert, "keyfile": self.options.tls_key}
-        for name, value in settings.items():
+            values |= {"certfile": self.options.tls_cert, "keyfile": self.options.tls_key}
+        for name, value in values.items():
             self.cfg.set(name, value)
 
     def load(self) -> Flask:

@@ -50,12 +50,15 @@ class Engine(Protocol):
 
 
 class Workflows:
-    """The same functions that `pilothouse render` and `check` call."""
+    """The same functions that `pilothouse render` and `check` call. `kept` is the folder of the worker's snapshots."""
+
+    def __init__(self, kept: Path | None = None) -> None:
+        self.kept = kept
 
     def open(self, root: Path) -> tuple[Platform, Content, Problems, Any]:
         from pilothouse.workflows import rendering
 
-        opened = rendering.open_platform(root)
+        opened = rendering.open_platform(root, kept=self.kept)
         return opened.loaded.platform, opened.loaded.content, opened.problems, opened
 
     def inputs(self, opened: Any, cluster: str, today: date) -> tuple[Inputs, Problems]:
@@ -192,6 +195,15 @@ def stamp_of(root: Path) -> str:
     return digest.hexdigest()
 
 
+def snapshots_stamp(folder: Path | None) -> str:
+    """The same of the snapshots in a folder: not of the files that say when they were last found to be so."""
+    if folder is None or not folder.is_dir():
+        return ""
+    seen = sorted((path.name, path.stat()) for path in folder.glob("*.json"))
+    text = "".join(f"{name}\0{info.st_size}\0{info.st_mtime_ns}\n" for name, info in seen)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _walk(folder: str) -> Iterator[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda item: item.name):
@@ -214,13 +226,15 @@ class Current:
         every: float = 2.0,
         engine: Engine | None = None,
         warm: bool = True,
+        kept: Path | None = None,
     ) -> None:
         """`every` is the least number of seconds between two looks at the folder; `warm` checks the clusters
-        in the background after each load."""
+        in the background after each load; `kept` is the folder of the worker's snapshots, watched as well."""
         self.root = root
         self._clock = clock
         self._every = every
-        self._engine = engine or Workflows()
+        self._engine = engine or Workflows(kept)
+        self._kept = kept
         self._warm = warm
         self.warmers: list[Callable[[Live, str], object]] = []
         """What pages derive for a cluster and would rather not make their first reader wait for."""
@@ -248,7 +262,7 @@ class Current:
             self._looked_at = moment
             old = self._live
             try:
-                stamp = stamp_of(self.root)
+                stamp = stamp_of(self.root) + snapshots_stamp(self._kept)
             except OSError as failure:
                 return self._keep(old, f"cannot read {self.root}: {failure.strerror}", "", "")
             if old is not None and old.stamp == stamp and old.today == moment.date():

@@ -18,10 +18,12 @@ from typing import Any
 import click
 
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
+from pilothouse.signer.authorities import ByBackend, VaultAuthorities
 from pilothouse.signer.declared import Declared
 from pilothouse.signer.keys import EmbeddedAuthorities
 from pilothouse.signer.server import Server
-from pilothouse.store import Store, settings
+from pilothouse.store import address, local
+from pilothouse.store.address import Named
 from pilothouse.workflows.issuance import Issuance
 
 PLATFORM_KEY = "serve.platform"
@@ -46,21 +48,30 @@ def log(fields: Mapping[str, Any]) -> None:
     print(json.dumps(line), file=sys.stderr, flush=True)
 
 
-def build(data: Path, platform: Path | None, keys: Path | None, socket: Path | None, group: int | None) -> Server:
+def build(
+    data: Path,
+    platform: Path | None,
+    keys: Path | None,
+    socket: Path | None,
+    group: int | None,
+    database: Named = address.FOLDER_S,
+) -> Server:
     """The server with everything it needs; raises where the folder, the keys or the socket cannot be used."""
-    store = Store(data)
+    store = address.opened(data, database)
     store.migrate()
-    kept = str(settings.get(store, PLATFORM_KEY, ""))  # "" where it is the data folder's own
+    kept = str(local.get(store, data, PLATFORM_KEY, ""))  # "" where it is the data folder's own
     root = platform or (Path(kept) if kept else data / "platform")
     if platform is None and not root.is_dir():
         raise Invalid("no platform is named", "give --platform FOLDER")
     declared = Declared(root, time.monotonic)
-    authorities = EmbeddedAuthorities(keys or data / "signer", data / "authorities", declared, utc_now, new_serial)
-    issuance = Issuance(store, declared, authorities, utc_now, new_serial, authorities.keep_head)
+    published = data / "authorities"
+    embedded = EmbeddedAuthorities(keys or data / "signer", published, declared, utc_now, new_serial)
+    authorities = ByBackend(declared, embedded, VaultAuthorities(published, declared, time.monotonic))
+    issuance = Issuance(store, declared, authorities, utc_now, new_serial, embedded.keep_head)
     server = Server(socket or data / "signer.sock", issuance, log, group)
     for name, cluster in declared().clusters.items():
         if cluster.authority.backend == "embedded":
-            authorities.certificate(name)
+            embedded.certificate(name)
     return server
 
 
@@ -77,6 +88,8 @@ def build(data: Path, platform: Path | None, keys: Path | None, socket: Path | N
 )
 @click.option("--socket", type=click.Path(path_type=Path), default=None, help="Socket (default: DATA/signer.sock).")
 @click.option("--socket-group", default="", help="Group that may connect, where the portal is another user.")
+@click.option("--database", default="", help="Address of the database (default: the one that DATA names).")
+@click.option("--database-file", default="", help="File that holds the address of the database, password and all.")
 @click.option("--stop-with-stdin", is_flag=True, help="End when stdin closes, so that no parent leaves it behind.")
 def main(
     data: Path,
@@ -84,12 +97,15 @@ def main(
     keys: Path | None,
     socket: Path | None,
     socket_group: str,
+    database: str,
+    database_file: str,
     stop_with_stdin: bool,
 ) -> None:
     """Own the keys of the embedded authorities and sign what session, profile and approval allow."""
     os.umask(0o077)
     try:
-        server = build(data, platform, keys, socket, _group(socket_group))
+        named = address.named(database, database_file)
+        server = build(data, platform, keys, socket, _group(socket_group), named)
     except PilothouseError as failure:
         click.echo(f"pilothouse signer: {failure.message}", err=True)
         if failure.hint:

@@ -33,6 +33,9 @@ from pilothouse.access.certificates import Template
 from pilothouse.access.ledger import Head
 from pilothouse.platform.model import Platform
 from pilothouse.problems import Invalid, Unavailable, one_of
+from pilothouse.workflows.issuance import Voucher
+
+NO_VOUCHER = Voucher()
 
 
 class EmbeddedAuthorities:
@@ -67,7 +70,7 @@ class EmbeddedAuthorities:
         """The authority of a cluster, made now if it is declared and has none yet."""
         return self._get(cluster)[0]
 
-    def sign(self, cluster: str, template: Template) -> x509.Certificate:
+    def sign(self, cluster: str, template: Template, voucher: Voucher = NO_VOUCHER) -> x509.Certificate:
         return certificates.sign(template, *self._get(cluster))
 
     def _get(self, cluster: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -119,10 +122,7 @@ class EmbeddedAuthorities:
         return certificate, key
 
     def _publish(self, cluster: str, certificate: x509.Certificate) -> None:
-        text = certificates.pem(certificate).encode()
-        path = self._published / f"{cluster}.crt"
-        if not path.exists() or path.read_bytes() != text:
-            write(path, text, 0o644)
+        publish(self._published, cluster, certificate)
 
     def keep_head(self, head: Head) -> None:
         """Keep the newest head beside the keys, where whoever can change the database cannot."""
@@ -132,6 +132,14 @@ class EmbeddedAuthorities:
             raise Unavailable(
                 f"the head of the ledger cannot be kept: {failure.strerror}", "is the disk full?"
             ) from failure
+
+
+def publish(folder: Path, cluster: str, certificate: x509.Certificate) -> None:
+    """Lay the public certificate of an authority out, for API servers and for whoever verifies."""
+    text = certificates.pem(certificate).encode()
+    path = folder / f"{cluster}.crt"
+    if not path.exists() or path.read_bytes() != text:
+        write(path, text, 0o644)
 
 
 def write(path: Path, data: bytes, mode: int, durable: bool = True) -> None:

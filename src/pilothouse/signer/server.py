@@ -1,6 +1,6 @@
 """The socket: one JSON object per line, one answer per line.
 
-    {"op": "sign", "token": …, "csr": …, "profile": …, "cluster": …, "grant": …, "seconds": …}
+    {"op": "sign", "token": …, "csr": …, "profile": …, "cluster": …, "grant": …, "seconds": …, "team": …, "vault": …}
     {"op": "authority", "cluster": …}
     {"op": "ping"}
 
@@ -97,6 +97,8 @@ class Server(socketserver.ThreadingUnixStreamServer):
                     profile=_text(message, "profile"),
                     grant_id=_text(message, "grant"),
                     seconds=_number(message, "seconds"),
+                    team=_text(message, "team"),
+                    vault_token=_text(message, "vault"),
                 )
                 return {"issued": self.issuance.issue(ask).to_dict()}
             case "authority":

@@ -20,7 +20,8 @@ from datetime import datetime
 from pathlib import Path
 
 from pilothouse.problems import Conflict, Invalid, Unavailable
-from pilothouse.store.database import DATABASE, make_folder
+from pilothouse.store import address
+from pilothouse.store.database import DATABASE, make_folder, shown
 
 MANIFEST = "pilothouse-backup.json"
 FORMAT = 1
@@ -29,8 +30,11 @@ BEFORE = "signer/head"
 
 
 def backup(folder: Path, target: Path, now: datetime) -> int:
-    """Write `target`, a gzipped tar; how many files it holds. An existing file is never overwritten."""
-    if not (folder / DATABASE).is_file():
+    """Write `target`, a gzipped tar; how many files it holds. An existing file is never overwritten.
+
+    A folder whose database lies elsewhere is saved without it: whoever asks for the backup says so (`address.of`).
+    """
+    if not address.exists(folder):
         raise Invalid(f"{folder} is no data folder of pilothouse (it has no {DATABASE})", "name it with --data")
     if target.exists():
         raise Conflict(f"{target} exists already", "choose another name: a backup overwrites nothing")
@@ -64,13 +68,19 @@ def _write(folder: Path, stream: io.BufferedWriter, now: datetime) -> int:
             tar.add(folder / BEFORE, BEFORE)
             count += 1
         copy = Path(scratch) / DATABASE
-        with closing(sqlite3.connect(folder / DATABASE)) as source, closing(sqlite3.connect(copy)) as destination:
-            source.backup(destination)
-        manifest = json.dumps({"format": FORMAT, "made_at": now.isoformat()}).encode()
+        elsewhere = database_of(folder)
+        if not elsewhere:
+            with closing(sqlite3.connect(folder / DATABASE)) as source, closing(sqlite3.connect(copy)) as destination:
+                source.backup(destination)
+        about = {"format": FORMAT, "made_at": now.isoformat()} | ({"database": elsewhere} if elsewhere else {})
+        manifest = json.dumps(about).encode()
         head = tarfile.TarInfo(MANIFEST)
         head.size, head.mtime, head.mode = len(manifest), int(now.timestamp()), 0o600
         tar.addfile(head, io.BytesIO(manifest))
-        tar.add(copy, DATABASE)
+        if not elsewhere:
+            tar.add(copy, DATABASE)
+        else:
+            count -= 1
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if name == BEFORE or name.startswith(DATABASE) or path.is_socket() or path.is_fifo():
@@ -81,6 +91,12 @@ def _write(folder: Path, stream: io.BufferedWriter, now: datetime) -> int:
                 continue  # a lock or temporary file that went away while we looked
             count += path.is_file()
     return count
+
+
+def database_of(folder: Path) -> str:
+    """The address of the database that a backup of the folder does not hold, without its password; "" where it does."""
+    named = address.of(folder)
+    return shown(address.url_of(named)) if named else ""
 
 
 def restore(source: Path, folder: Path) -> int:
@@ -127,10 +143,11 @@ def _extract(source: Path, staging: Path) -> int:
             raise Invalid(f"{source} has a format that this version does not know", "restore it with a newer version")
         members = [item for item in tar.getmembers() if item.name != MANIFEST]
         tar.extractall(staging, members, filter="data")
-    with closing(sqlite3.connect(staging / DATABASE)) as database:
-        answer = database.execute("PRAGMA integrity_check").fetchone()[0]
-    if answer != "ok":
-        raise Invalid(f"the database in {source} is damaged: {answer}", "use an older backup")
+    if not manifest.get("database"):
+        with closing(sqlite3.connect(staging / DATABASE)) as database:
+            answer = database.execute("PRAGMA integrity_check").fetchone()[0]
+        if answer != "ok":
+            raise Invalid(f"the database in {source} is damaged: {answer}", "use an older backup")
     for path in staging.rglob("*"):
         if not path.is_symlink():  # the filter leaves the modes of folders to the umask
             path.chmod(0o700 if path.is_dir() else path.stat().st_mode & 0o700)

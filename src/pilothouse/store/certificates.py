@@ -62,12 +62,22 @@ def add(connection: Connection, certificate: Certificate) -> None:
     )
 
 
-def issued(connection: Connection, cluster: str, serial: str, fingerprint: str, not_after: datetime, pem: str) -> None:
-    """It was signed and is about to be handed out."""
+def issued(
+    connection: Connection,
+    cluster: str,
+    intent: str,
+    fingerprint: str,
+    not_after: datetime,
+    pem: str,
+    serial: str = "",
+) -> None:
+    """It was signed and is about to be handed out. `serial` is its own, where it is not that of the intent."""
     connection.execute(
         update(certificates)
-        .where(_is(cluster, serial))
-        .values(state=State.ISSUED.value, fingerprint=fingerprint, not_after=not_after, pem=pem)
+        .where(_is(cluster, intent))
+        .values(
+            state=State.ISSUED.value, fingerprint=fingerprint, not_after=not_after, pem=pem, serial=serial or intent
+        )
     )
 
 

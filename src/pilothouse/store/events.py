@@ -43,15 +43,20 @@ class Filter:
 
 
 def record(store: Store, event: Event) -> None:
-    with store.write() as connection:
+    """Keep an event. Its texts are cut to their columns; a NUL, which PostgreSQL cannot hold, is replaced."""
+
+    def fit(text: str, length: int) -> str:
+        return text.replace("\0", "\ufffd")[:length]
+
+    with store.write(alone=False) as connection:
         connection.execute(
             insert(events).values(
                 at=event.at,
                 kind=event.kind,
-                actor=event.actor[:100],
-                subject=event.subject[:200],
-                message=event.message[:2000],
-                address=event.address[:64],
+                actor=fit(event.actor, 100),
+                subject=fit(event.subject, 200),
+                message=fit(event.message, 2000),
+                address=fit(event.address, 64),
                 data=dict(event.data),
             )
         )

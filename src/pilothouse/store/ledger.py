@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text, true
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, true
 
 from pilothouse.access import ledger as chain
 from pilothouse.access.ledger import EMPTY, Entry, Head, Recorded
@@ -24,7 +24,8 @@ BATCH = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries: each field narrows; `kind` is a prefix; `text` occurs anywhere; `until` is exclusive."""
+    """Which entries: each field narrows; `kind` is a prefix; `text` occurs anywhere, in upper
+    or lower case; `until` is exclusive."""
 
     actor: str = ""
     kind: str = ""
@@ -36,10 +37,11 @@ class Filter:
 
 
 def append(connection: Connection, entry: Entry, at: datetime) -> Recorded:
-    """Append to the chain inside a `store.write()`; it is there once that transaction is committed."""
-    if connection.dialect.name == "postgresql":
-        # SQLite's BEGIN IMMEDIATE lets one writer in; here two could read the same head.
-        connection.execute(text("LOCK TABLE ledger IN EXCLUSIVE MODE"))
+    """Append to the chain inside a `store.write()`; it is there once that transaction is committed.
+
+    Writers are let in one by one, so that no two follow the same head; the sequence is the primary key, so that a fork
+    could not be stored either.
+    """
     recorded = chain.append(_head(connection), entry, at)
     connection.execute(
         insert(ledger).values(
@@ -94,9 +96,9 @@ def _condition(wanted: Filter) -> ColumnElement[bool]:
     if wanted.text:
         parts.append(
             or_(
-                ledger.c.text.contains(wanted.text, autoescape=True),
+                ledger.c.text.icontains(wanted.text, autoescape=True),
                 # The text is ASCII with escapes; what was typed may not be.
-                ledger.c.text.contains(json.dumps(wanted.text)[1:-1], autoescape=True),
+                ledger.c.text.icontains(json.dumps(wanted.text)[1:-1], autoescape=True),
             )
         )
     if wanted.since:

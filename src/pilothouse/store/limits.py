@@ -37,9 +37,7 @@ def hit(store: Store, limit: Limit, key: str, now: datetime) -> Allowance:
     """
     make = sqlite.insert if store.is_sqlite else postgresql.insert
     over = rate_limits.c.expires_at <= now
-    statement = make(rate_limits).values(
-        key=f"{limit.name}:{key}"[:200], started_at=now, count=1, expires_at=now + limit.window
-    )
+    statement = make(rate_limits).values(key=_key(limit, key), started_at=now, count=1, expires_at=now + limit.window)
     upsert = statement.on_conflict_do_update(
         index_elements=[rate_limits.c.key],
         set_={
@@ -48,26 +46,31 @@ def hit(store: Store, limit: Limit, key: str, now: datetime) -> Allowance:
             "expires_at": case((over, literal(now + limit.window, Moment)), else_=rate_limits.c.expires_at),
         },
     ).returning(rate_limits.c.count, rate_limits.c.expires_at)
-    with store.write() as connection:
+    with store.write(alone=False) as connection:
         count, expires_at = connection.execute(upsert).one()
     wait = max(1, -(-int((expires_at - now).total_seconds() * 1000) // 1000))
     return Allowance(count <= limit.count, max(0, limit.count - count), wait)
 
 
+def _key(limit: Limit, key: str) -> str:
+    """What the attempts are counted under; a NUL, which PostgreSQL cannot hold, is shown as what it is."""
+    return f"{limit.name}:{key}".replace("\0", "\ufffd")[:200]
+
+
 def give_back(store: Store, limit: Limit, key: str) -> None:
     """Take one attempt back: it was no guess. Others that were counted stay."""
-    with store.write() as connection:
+    with store.write(alone=False) as connection:
         connection.execute(
             update(rate_limits)
-            .where(rate_limits.c.key == f"{limit.name}:{key}"[:200], rate_limits.c.count > 0)
+            .where(rate_limits.c.key == _key(limit, key), rate_limits.c.count > 0)
             .values(count=rate_limits.c.count - 1)
         )
 
 
 def clear(store: Store, limit: Limit, key: str) -> None:
     """Forget the attempts of a key, after a success."""
-    with store.write() as connection:
-        connection.execute(delete(rate_limits).where(rate_limits.c.key == f"{limit.name}:{key}"[:200]))
+    with store.write(alone=False) as connection:
+        connection.execute(delete(rate_limits).where(rate_limits.c.key == _key(limit, key)))
 
 
 def purge(store: Store, now: datetime) -> int:

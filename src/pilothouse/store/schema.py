@@ -114,6 +114,7 @@ rate_limits = Table(
     Column("expires_at", Moment, nullable=False, index=True),
 )
 
+# `fence` goes up with every claim of the job: what an earlier holder would still record is refused.
 jobs = Table(
     "jobs",
     metadata,
@@ -128,6 +129,11 @@ jobs = Table(
     Column("next_run_at", Moment),
     Column("requested_at", Moment),
     Column("requested_by", String(100), nullable=False, server_default=""),
+    Column("holder", String(100), nullable=False, server_default=""),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    Column("lease_until", Moment),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("failing_since", Moment),
 )
 
 proposals = Table(
@@ -223,7 +229,7 @@ events = Table(
 Index("ix_events_actor_at", events.c.actor, events.c.at)
 
 # The hash chain of `access.ledger`: `text` is what was hashed, the other columns are for finding it again.
-# Rows are only ever added; on SQLite a trigger refuses anything else.
+# Rows are only ever added; a trigger refuses anything else.
 ledger = Table(
     "ledger",
     metadata,

@@ -106,7 +106,7 @@ def find(store: Store, token: str, now: datetime, idle: timedelta = IDLE) -> Ses
     if row["kind"] == "web" and now >= row["seen_at"] + idle:
         return None
     if now - row["seen_at"] >= TOUCH:
-        with store.write() as connection:
+        with store.write(alone=False) as connection:
             connection.execute(update(sessions).where(sessions.c.id_hash == row["id_hash"]).values(seen_at=now))
     return _session(row)
 

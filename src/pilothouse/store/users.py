@@ -80,6 +80,8 @@ def add(
                 changed_at=now,
             )
         )
+        # A directory's person of that name must not go on with the rights of the new account.
+        _end_sessions(connection, name, now)
     return user
 
 

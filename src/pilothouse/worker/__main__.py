@@ -1,4 +1,7 @@
-"""`python -m pilothouse.worker --data DIR --platform DIR`: the worker, until it is told to stop."""
+"""`python -m pilothouse.worker --data DIR --platform DIR`: the worker, until it is told to stop.
+
+Its database is the one of the data folder, in it or as it names it (`store.address`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import structlog
 from pilothouse import logs
 from pilothouse.clients import notify
 from pilothouse.problems import PilothouseError
-from pilothouse.store import Store
+from pilothouse.store import address
 from pilothouse.worker.scheduler import Worker, until_signalled
 from pilothouse.workflows.access import Message, addresses_of
 from pilothouse.workflows.upkeep import Upkeep
@@ -23,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 def build(data: Path, platform: Path) -> Worker:
     """The worker with everything it needs."""
-    store = Store(data)
+    store = address.opened(data)
     store.migrate()
     channel = notify.from_file(data / "notify.yaml", time.sleep)
 
@@ -36,19 +39,24 @@ def build(data: Path, platform: Path) -> Worker:
         except PilothouseError as failure:
             log.warning("not told", subject=subject, reason=failure.message)
 
-    context = Upkeep(store, platform, store.folder or data, lambda: datetime.now(UTC), tell)
+    context = Upkeep(store, platform, data.absolute(), lambda: datetime.now(UTC), tell)
     return Worker(context)
 
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The portal's data folder.")
 @click.option("--platform", type=click.Path(path_type=Path), required=True, help="The folder of documents.")
-def main(data: Path, platform: Path) -> None:
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of the metrics.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), default=None, help="Serve /metrics there.")
+def main(data: Path, platform: Path, metrics_host: str, metrics_port: int | None) -> None:
     """Reload, render, compare, expire, verify and remind, on a schedule."""
     os.umask(0o077)
     logs.configure("worker")
     try:
-        until_signalled(build(data, platform))
+        worker = build(data, platform)
+        if metrics_port is not None:
+            worker.metrics.serve(metrics_host, metrics_port)
+        until_signalled(worker)
     except PilothouseError as failure:
         click.echo(f"pilothouse worker: {failure.message}", err=True)
         if failure.hint:

@@ -22,13 +22,23 @@ from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, near
 from pilothouse.store import Store, ledger, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.workflows.issuance import no_elevation
 
 
 class Signer(Protocol):
     """The signer's process, as `clients.signer.SignerClient` reaches it."""
 
     def sign(
-        self, token: str, csr: str, *, profile: str = "", cluster: str = "", grant_id: str = "", seconds: int = 0
+        self,
+        token: str,
+        csr: str,
+        *,
+        profile: str = "",
+        cluster: str = "",
+        grant_id: str = "",
+        seconds: int = 0,
+        team: str = "",
+        vault_token: str = "",
     ) -> Issued: ...
 
     def authority(self, cluster: str) -> str: ...
@@ -111,9 +121,40 @@ def profile_named(platform: Platform, name: str) -> AccessProfile:
 # ---------------------------------------------------------------- certificates
 
 
-def certificate(desk: Desk, token: str, profile: str, cluster: str, csr: str, seconds: int = 0) -> Issued:
-    """A certificate for a standing profile; the signer decides."""
-    return desk.signer.sign(token, csr, profile=profile, cluster=cluster, seconds=seconds)
+def certificate(
+    desk: Desk,
+    token: str,
+    profile: str,
+    cluster: str,
+    csr: str,
+    seconds: int = 0,
+    team: str = "",
+    vault_token: str = "",
+) -> Issued:
+    """A certificate for a standing profile; the signer decides. Where Vault signs, with the engineer's own token."""
+    return desk.signer.sign(
+        token, csr, profile=profile, cluster=cluster, seconds=seconds, team=team, vault_token=vault_token
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class VaultPlace:
+    """Where engineers log in for a cluster whose authority is Vault. `ca_file` is a path on whose machine it is
+    used."""
+
+    cluster: str
+    url: str
+    mount: str
+    ca_file: str = ""
+
+
+def vaults(platform: Platform) -> tuple[VaultPlace, ...]:
+    """The clusters for which Vault signs, by name; those that declare no Vault are left out."""
+    return tuple(
+        VaultPlace(cluster.name, cluster.servers.vault.url, cluster.authority.login, cluster.servers.vault.ca_file)
+        for _, cluster in sorted(platform.clusters.items())
+        if cluster.authority.backend == "vault" and cluster.servers.vault is not None
+    )
 
 
 def claim(desk: Desk, token: str, grant_id: str, csr: str) -> Issued:
@@ -163,6 +204,8 @@ def request(
     _require(may(person, Action.ELEVATE, profile, platform))
     if cluster not in platform.clusters:
         raise Invalid(f"there is no cluster `{cluster}`", one_of(platform.clusters))
+    if platform.clusters[cluster].authority.backend == "vault":
+        raise no_elevation(profile, cluster)  # nobody should agree to what can then not be signed
     grant = grants.request(desk.new_id(), person.user, profile, cluster, reason, seconds or profile.lifetime, now)
     grant_rows.add(desk.store, grant)
     if grant.state is not State.REQUESTED:

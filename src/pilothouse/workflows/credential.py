@@ -21,7 +21,9 @@ MARGIN = timedelta(minutes=1)
 
 
 class Portal(Protocol):
-    def certificate(self, profile: str, cluster: str, csr: str, seconds: int = 0) -> Signed: ...
+    def certificate(
+        self, profile: str, cluster: str, csr: str, seconds: int = 0, team: str = "", vault_token: str = ""
+    ) -> Signed: ...
     def claim(self, id: str, csr: str) -> Signed: ...
 
 
@@ -40,8 +42,8 @@ def make_key(user: str) -> tuple[str, str]:
     return pem, request.public_bytes(Encoding.PEM).decode()
 
 
-def obtain(wallet: Wallet, user: str, sign: Callable[[str], Signed]) -> Credential:
-    """Make a key, have it signed, check that the answer holds it, keep both."""
+def obtain(wallet: Wallet, user: str, sign: Callable[[str], Signed], team: str = "") -> Credential:
+    """Make a key, have it signed, check that the answer holds it, keep both. `team` is the one that was asked for."""
     key, csr = make_key(user)
     signed = sign(csr)
     issued = signed.issued
@@ -57,6 +59,7 @@ def obtain(wallet: Wallet, user: str, sign: Callable[[str], Signed]) -> Credenti
         not_after=issued.not_after,
         server=signed.server,
         grant_id=issued.grant_id,
+        team=team,
     )
     wallet.keep(credential)
     return credential
@@ -74,17 +77,24 @@ def _check(csr: str, certificate: str) -> None:
 
 
 def current(
-    wallet: Wallet, cluster: str, profile: str, now: datetime, portal: Callable[[], Portal | None]
+    wallet: Wallet,
+    cluster: str,
+    profile: str,
+    now: datetime,
+    portal: Callable[[], Portal | None],
+    team: str = "",
+    vault_token: Callable[[], str] = str,
 ) -> Credential:
     """The credential to use now: the kept one, or for a standing profile a new one while the session lives.
 
-    `Denied` says what to run where neither is there. Two kubectl at once make one new certificate.
+    `vault_token` gives the engineer's token at the cluster's Vault, "" where there is none. `Denied` says what to run
+    where neither is there. Two kubectl at once make one new certificate.
     """
-    found = wallet.credential(cluster, profile)
+    found = wallet.credential(cluster, profile, team)
     if found and found.is_alive(now + MARGIN):
         return found
     with wallet.locked():
-        found = wallet.credential(cluster, profile)
+        found = wallet.credential(cluster, profile, team)
         if found and found.is_alive(now + MARGIN):
             return found
         if found and found.grant_id:
@@ -93,11 +103,17 @@ def current(
                 f"ask again: pilothouse access elevate {profile} --cluster {cluster}",
             )
         again = f"pilothouse access login && pilothouse access cert {profile} --cluster {cluster}"
+        again += f" --team {team}" if team else ""
         client = portal()
         if client is None:
             raise Denied(f"there is no living certificate for {profile} on {cluster}", f"run `{again}`")
         try:
-            return obtain(wallet, found.user if found else "", lambda csr: client.certificate(profile, cluster, csr))
+            return obtain(
+                wallet,
+                found.user if found else "",
+                lambda csr: client.certificate(profile, cluster, csr, team=team, vault_token=vault_token()),
+                team,
+            )
         except Denied as failure:
             raise Denied(failure.message, failure.hint or f"run `{again}`") from failure
 

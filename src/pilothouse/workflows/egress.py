@@ -190,7 +190,7 @@ def preview(
         return Preview(found, {}, after=found.service)
     files = {found.path: text}
     try:
-        candidate = open_platform(opened.root, files)
+        candidate = open_platform(opened.root, files, opened.kept)
     except Invalid as failure:
         problem = error("egress/unreadable", failure.message, Place(found.path), failure.hint)
         return Preview(found, files, (problem,), is_known=False)
@@ -201,7 +201,7 @@ def preview(
     )
     if after is not None and not besides and (along := _companions(opened, candidate, found.service, after, files)):
         files |= along
-        candidate = open_platform(opened.root, files)
+        candidate = open_platform(opened.root, files, opened.kept)
         after = candidate.loaded.platform.services.get(key)
         problems = list(new_problems(opened.problems, candidate.problems))
     problems += besides

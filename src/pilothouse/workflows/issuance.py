@@ -8,13 +8,14 @@ cannot be read, or the ledger cannot be written, nothing is signed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from cryptography import x509
 
 from pilothouse.access import certificates, grants, names
+from pilothouse.access import vault as vault_names
 from pilothouse.access.certificates import Issued, Template
 from pilothouse.access.csr import Request, parse
 from pilothouse.access.grants import Grant, State
@@ -28,16 +29,30 @@ from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
 
 MIN_SECONDS = 600
+SKEW = timedelta(seconds=60)
+"""How far the clock of an authority that is another server may be ahead of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """What Vault wants to see: the signing request itself, the role to sign under, and the engineer's own token.
+
+    The embedded authorities need none of it. It shows in no text.
+    """
+
+    csr: str = field(default="", repr=False)
+    role: str = ""
+    token: str = field(default="", repr=False)
 
 
 class Authorities(Protocol):
-    """Who signs: the embedded authorities, or another backend. May raise any of our exceptions."""
+    """Who signs: the embedded authorities, or Vault. May raise any of our exceptions."""
 
     def certificate(self, cluster: str) -> x509.Certificate:
         """The cluster's authority."""
         ...
 
-    def sign(self, cluster: str, template: Template) -> x509.Certificate:
+    def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
         """The leaf, signed by that cluster's authority."""
         ...
 
@@ -46,15 +61,19 @@ class Authorities(Protocol):
 class Ask:
     """What is asked for: a profile on a cluster, or the claim of a request that was approved.
 
-    `seconds` 0 means as long as the profile gives by itself. `token` is that of the engineer's session.
+    `seconds` 0 means as long as the profile gives by itself. `token` is that of the engineer's session, `vault_token`
+    their own at the cluster's Vault, which is used for this request and kept nowhere. `team` narrows a profile that
+    holds in teams' namespaces to one of them.
     """
 
-    token: str
-    csr: str
+    token: str = field(repr=False)
+    csr: str = field(repr=False)
     cluster: str = ""
     profile: str = ""
     grant_id: str = ""
     seconds: int = 0
+    team: str = ""
+    vault_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +103,13 @@ class Issuance:
             _require(may(person, Action.REQUEST, profile, platform))
             _check_seconds(profile, seconds)
         _check_cluster(platform, profile, cluster)
+        by_vault = platform.clusters[cluster].authority.backend == "vault"
+        teams = _teams(platform, person, profile, cluster, ask.team)
+        if by_vault:
+            _check_vault(profile, cluster, teams, ask.vault_token)
         template = Template(
             user=person.user,
-            groups=_groups(platform, person, profile, cluster),
+            groups=names.groups_for(profile, teams),
             public_key=request.public_key,
             serial=self.serial(),
             now=now,
@@ -96,8 +119,10 @@ class Issuance:
         authority = self.authorities.certificate(cluster)
         self._record_intent(template, profile, cluster, request, ask.grant_id)
         try:
-            leaf = self.authorities.sign(cluster, template)
-            differences = certificates.verify_issued(leaf, template, authority)
+            role = vault_names.role_name(profile, teams[0] if teams else "") if by_vault else ""
+            leaf = self.authorities.sign(cluster, template, Voucher(ask.csr, role, ask.vault_token))
+            latest = template.not_after + (SKEW if by_vault else timedelta())
+            differences = certificates.verify_issued(leaf, replace(template, not_after=latest), authority)
             if differences:
                 raise Unavailable(
                     f"the authority of {cluster} signed something else: {differences[0].message}",
@@ -118,7 +143,7 @@ class Issuance:
             authority=certificates.pem(authority),
             grant_id=ask.grant_id,
         )
-        self._record_issued(issued, now)
+        self._record_issued(issued, str(template.serial), now)
         return issued
 
     # ------------------------------------------------------------ who asks
@@ -237,17 +262,18 @@ class Issuance:
             )
         self.exported(recorded.head)
 
-    def _record_issued(self, issued: Issued, now: datetime) -> None:
+    def _record_issued(self, issued: Issued, intent: str, now: datetime) -> None:
+        """Vault chooses serials itself: `intent` is the one under which the intent was recorded."""
         with self.store.write() as connection:
             certificate_rows.issued(
-                connection, issued.cluster, issued.serial, issued.fingerprint, issued.not_after, issued.pem
+                connection, issued.cluster, intent, issued.fingerprint, issued.not_after, issued.pem, issued.serial
             )
             data = {
                 "fingerprint": issued.fingerprint,
                 "not_after": issued.not_after.isoformat(),
                 "profile": issued.profile,
                 "request": issued.grant_id,
-            }
+            } | ({"intent": intent} if intent != issued.serial else {})
             recorded = ledger.append(
                 connection, Entry("certificate.issued", issued.user, issued.serial, issued.cluster, data), now
             )
@@ -280,11 +306,42 @@ def _check_seconds(profile: AccessProfile, seconds: int) -> None:
         )
 
 
-def _groups(platform: Platform, person: Person, profile: AccessProfile, cluster: str) -> tuple[str, ...]:
+def _teams(platform: Platform, person: Person, profile: AccessProfile, cluster: str, wanted: str) -> tuple[str, ...]:
+    """The teams in whose namespaces the certificate will hold; none where the profile holds otherwise."""
+    if profile.scope is not Scope.TEAM_NAMESPACES:
+        if wanted:
+            raise Invalid(f"{profile.name} does not hold in the namespaces of teams", "leave the team out")
+        return ()
     teams = tuple(team for team in sorted(person.teams) if platform.namespaces_of(team, cluster))
-    if profile.scope is Scope.TEAM_NAMESPACES and not teams:
+    if not teams:
         raise Denied(f"none of your teams has a service on cluster {cluster}, so {profile.name} would hold nowhere")
-    return names.groups_for(profile, teams)
+    if wanted and wanted not in teams:
+        raise Denied(f"team {wanted} is none of yours with a service on cluster {cluster}", one_of(teams))
+    return (wanted,) if wanted else teams
+
+
+def _check_vault(profile: AccessProfile, cluster: str, teams: tuple[str, ...], token: str) -> None:
+    """What Vault cannot sign is said before anything is recorded."""
+    if profile.elevated:
+        raise no_elevation(profile, cluster)
+    if len(teams) > 1:
+        raise Invalid(
+            f"Vault signs one group at a time on cluster {cluster}: for which of your teams?",
+            f"pilothouse access cert {profile.name} --cluster {cluster} --team {teams[0]}; {one_of(teams)}",
+        )
+    if not token:
+        raise Denied(
+            f"Vault signs for cluster {cluster}, and no login there came with the request",
+            f"pilothouse access login && pilothouse access cert {profile.name} --cluster {cluster}",
+        )
+
+
+def no_elevation(profile: AccessProfile, cluster: str) -> Invalid:
+    """An elevated profile has no role in Vault that stands, and none can be made for one request yet."""
+    return Invalid(
+        f"elevation is not available on cluster {cluster}, whose authority is Vault",
+        f"{profile.name} can be had on clusters with an embedded authority; use your break-glass access otherwise",
+    )
 
 
 def _require(decision: Decision) -> None:

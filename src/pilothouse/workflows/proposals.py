@@ -7,6 +7,7 @@ which the author goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from pilothouse.access.permissions import Person, person_of
 from pilothouse.files.git import Repository
 from pilothouse.platform.model import Platform
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, has_errors
-from pilothouse.store import Store, proposals
+from pilothouse.store import Store, jobs, proposals
 from pilothouse.store.proposals import Draft, Proposal, Requirement, State
 from pilothouse.workflows import commits, egress
 from pilothouse.workflows.egress import InputsOf, Preview
@@ -146,18 +147,29 @@ def commit(desk: Desk, proposal: Proposal, actor: str) -> Proposal:
     draft = proposal.draft
     author = author_of(desk, proposal)
     try:
-        if before_of(proposal) == _texts(desk, files_of(proposal)):
-            _require_still_good(desk, proposal, author)
         approved = [(item.role, item.reviewer) for item in proposal.reviews if item.decision == "approved"]
         text = commits.message(draft.title, draft.reason, proposal.author, approved, proposal.id)
-        sha = commits.commit(desk.repository, files_of(proposal), draft.data.get("blobs", {}), text, author)
+        # Another portal may commit at this moment: what is judged here must be what the commit is made upon.
+        with desk.repository.alone() if desk.repository.is_repository() else nullcontext():
+            if before_of(proposal) == _texts(desk, files_of(proposal)):
+                _require_still_good(desk, proposal, author)
+            sha = commits.commit(desk.repository, files_of(proposal), draft.data.get("blobs", {}), text, author)
     except PilothouseError as failure:
         reason = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
         desk.tell((proposal.author,), f"Not committed: {draft.title}", reason)
         return proposals.failed(desk.store, proposal.id, proposal.version, reason, actor, desk.now)
     done = proposals.committed(desk.store, proposal.id, proposal.version, sha, actor, desk.now)
     desk.tell((proposal.author,), f"Committed: {draft.title}", f"It is commit {sha[:12]}.")
+    _ask_for_apply(desk, actor)
     return done
+
+
+def _ask_for_apply(desk: Desk, actor: str) -> None:
+    """Have the worker apply at once what was just committed, where a cluster is applied by it."""
+    if any(cluster.apply == "auto" for cluster in desk.platform.clusters.values()):
+        # Where no worker ever ran there is nothing to hurry: the first one begins with an apply.
+        with suppress(Invalid):
+            jobs.request(desk.store, "apply", actor, desk.now)
 
 
 def author_of(desk: Desk, proposal: Proposal) -> Person:

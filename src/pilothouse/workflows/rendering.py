@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -42,11 +43,16 @@ class Where:
 
 @dataclass(frozen=True)
 class Opened:
-    """A platform as read. `problems` are those of its documents, alone and against each other."""
+    """A platform as read. `problems` are those of its documents, alone and against each other.
+
+    `kept` is the folder of the last good snapshots that a worker read (`workflows.live`): they go before those of the
+    platform's own `snapshots/`.
+    """
 
     root: Path
     loaded: platform_files.LoadedPlatform
     problems: Problems
+    kept: Path | None = None
 
     def clusters(self, names: Iterable[str] = ()) -> tuple[str, ...]:
         """The names asked for, or all; an unknown one is `Invalid`."""
@@ -59,22 +65,26 @@ class Opened:
 
 
 @collector_paused()
-def open_platform(root: Path, instead: Mapping[str, str] | None = None) -> Opened:
+def open_platform(root: Path, instead: Mapping[str, str] | None = None, kept: Path | None = None) -> Opened:
     """Read and check the documents of a folder, with other texts `instead` of some of them, by path below it.
+
+    `kept` is the folder of a worker's last good snapshots.
 
     Raises `Invalid` or `Unavailable` when there is nothing to read.
     """
     loaded = platform_files.load(root, instead)
-    return Opened(root, loaded, ordered([*loaded.problems, *checks.check(loaded.platform)]))
+    return Opened(root, loaded, ordered([*loaded.problems, *checks.check(loaded.platform)]), kept)
 
 
 def read_snapshot(opened: Opened, cluster: str, where: Where) -> tuple[Snapshot, Problems]:
     """The snapshot of one cluster; none at all is a warning, because adoption cannot be judged then."""
     if where.live:
-        from pilothouse.clients import kubernetes
+        from pilothouse.clients.kubernetes import read_cluster
+        from pilothouse.workflows import live
 
-        return kubernetes.snapshot(where.kubeconfig or None, where.context or None)
-    path = where.path or snapshot_files.find(opened.root, cluster)
+        with closing(live.api_of(opened.loaded.platform.clusters[cluster], where.kubeconfig, where.context)) as api:
+            return read_cluster(api)
+    path = where.path or _kept(opened, cluster) or snapshot_files.find(opened.root, cluster)
     if path is None:
         return Snapshot(), (
             warning(
@@ -86,6 +96,15 @@ def read_snapshot(opened: Opened, cluster: str, where: Where) -> tuple[Snapshot,
             ),
         )
     return snapshot_files.read(path)
+
+
+def _kept(opened: Opened, cluster: str) -> Path | None:
+    """The last good snapshot of a cluster that a worker reads live."""
+    endpoint = opened.loaded.platform.clusters[cluster].servers.kubernetes
+    if opened.kept is None or endpoint is None or not endpoint.token_file:
+        return None  # its document names no token any more, so nobody keeps it up to date
+    path = opened.kept / f"{cluster}.json"
+    return path if path.is_file() else None
 
 
 @collector_paused()

@@ -16,6 +16,7 @@ from pilothouse.access.ledger import Head
 from pilothouse.artifacts.objects import is_owned
 from pilothouse.files import tree
 from pilothouse.files.git import Repository
+from pilothouse.files.snapshot import SNAPSHOTS
 from pilothouse.platform.model import Edge, Service
 from pilothouse.problems import PilothouseError, Place, Problem, Problems, Severity, has_errors, warning
 from pilothouse.reports import summary
@@ -47,13 +48,23 @@ class Upkeep:
     data: Path
     clock: Callable[[], datetime]
     tell: Callable[[tuple[str, ...], str, str], None]
+    whole: dict[str, datetime] = field(default_factory=dict)
+    """Cluster → when every object of it was last tried on its server."""
     _opened: Opened | None = field(default=None, repr=False)
 
     def opened(self) -> Opened:
         """The platform as the last `reload` read it."""
-        if self._opened is None:
-            self._opened = rendering.open_platform(self.root)
+        return self._opened or self.read()
+
+    def read(self) -> Opened:
+        """The platform as it is now."""
+        self._opened = rendering.open_platform(self.root, kept=self.snapshots)
         return self._opened
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of the last good snapshots of clusters that are read live."""
+        return self.data / SNAPSHOTS
 
     # ------------------------------------------------------------ jobs
 
@@ -66,17 +77,17 @@ class Upkeep:
             if commits := repository.ahead():
                 repository.push()
                 pulled += f"pushed {commits} commit{'s' if commits > 1 else ''}; "
-        self._opened = opened = rendering.open_platform(self.root)
-        self._find("platform", "", opened.problems)
+        opened = self.read()
+        self.find("platform", "", opened.problems)
         services = len(opened.loaded.platform.services)
         return _outcome(opened.problems, f"{pulled}{services} services, {summary(opened.problems)}")
 
     def render(self) -> Outcome:
         """Derive, prove and write every cluster to the data folder."""
-        self._opened = opened = rendering.open_platform(self.root)
+        opened = self.read()
         result = rendering.render(opened, (), self.data / RENDERED, self.clock().date())
         for cluster in result.clusters:
-            self._find("render", cluster.cluster, cluster.problems)
+            self.find("render", cluster.cluster, cluster.problems)
         if result.failed:
             return Outcome(JobState.PROBLEMS, f"nothing was written: {summary(result.all_problems)}")
         changed = [
@@ -86,15 +97,34 @@ class Upkeep:
         ]
         return Outcome(JobState.OK, f"files changed: {', '.join(changed)}" if changed else "no file changed")
 
+    def snapshot(self) -> Outcome:
+        """Read every cluster whose document names a token; what was read last stays where one does not answer."""
+        from pilothouse.workflows import cluster_jobs
+
+        return Outcome(*cluster_jobs.read(self))
+
+    def log_store(self) -> Outcome:
+        """Read every declared log store; what is wrong with one is a finding."""
+        from pilothouse.workflows import log_findings
+
+        return Outcome(*log_findings.look(self))
+
+    def apply(self) -> Outcome:
+        """Bring every cluster with `apply: auto` to what is declared."""
+        from pilothouse.workflows import cluster_jobs
+
+        return Outcome(*cluster_jobs.apply(self))
+
     def drift(self) -> Outcome:
-        """Compare what was rendered with what should be, and what a snapshot holds of ours with what was declared."""
+        """Compare what was rendered with what should be, and what runs, or a snapshot holds, with what was declared."""
         opened = self.opened()
         if has_errors(opened.problems):
             return Outcome(JobState.PROBLEMS, "the documents have errors, so what should be is not known")
+        self.snapshot()
         counts = []
         for name in opened.clusters():
             found = list(self._drift_of(opened, name))
-            self._find("drift", name, found)
+            self.find("drift", name, found)
             if found:
                 counts.append(f"{name} {len(found)}")
         return Outcome(
@@ -143,7 +173,7 @@ class Upkeep:
         kept = self.data / "signer" / "head"
         exported = [Head.parse(kept.read_text(encoding="ascii"))] if os.access(kept, os.R_OK) else []
         problems, head = ledger.verify(self.store, exported)
-        self._find("ledger", "", problems)
+        self.find("ledger", "", problems)
         if problems:
             return Outcome(JobState.FAILED, f"the ledger is broken: {problems[0].message}")
         return Outcome(JobState.OK, f"{head.sequence} entries, the chain is whole")
@@ -159,7 +189,7 @@ class Upkeep:
             for edge in service.egress
             if edge.expires is not None and 0 <= (edge.expires - now.date()).days <= max(REMIND_DAYS)
         ]
-        self._find("reminders", "", [_ends(service, edge, days) for service, edge, days in soon])
+        self.find("reminders", "", [_ends(service, edge, days) for service, edge, days in soon])
         told = sum(self._remind(service, edge, days, now) for service, edge, days in soon)
         return Outcome(JobState.OK, f"{len(soon)} end within {max(REMIND_DAYS)} days, {told} reminders sent")
 
@@ -176,7 +206,7 @@ class Upkeep:
         )
         return True
 
-    def _find(self, source: str, cluster: str, problems: Iterable[Problem]) -> None:
+    def find(self, source: str, cluster: str, problems: Iterable[Problem]) -> None:
         shown = [problem for problem in problems if problem.severity is not Severity.INFO]
         findings.replace(self.store, source, cluster, shown, self.clock())
 
@@ -198,18 +228,25 @@ def _outcome(problems: Problems, message: str) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job of the worker: `every` is its period; `run` does it."""
+    """A job of the worker: `every` is its period; `run` does it.
+
+    What a `local` job makes lies in the worker's own data folder, so that each of several workers runs it for itself.
+    """
 
     name: str
     title: str
     every: timedelta
     run: Callable[[Upkeep], Outcome]
+    local: bool = False
 
 
 JOBS = (
-    Job("reload", "Read the platform and its snapshots", timedelta(seconds=30), Upkeep.reload),
-    Job("render", "Derive, prove and write every cluster", timedelta(minutes=5), Upkeep.render),
+    Job("reload", "Read the platform and its snapshots", timedelta(seconds=30), Upkeep.reload, local=True),
+    Job("snapshot", "Read the clusters that name a token", timedelta(minutes=1), Upkeep.snapshot, local=True),
+    Job("render", "Derive, prove and write every cluster", timedelta(minutes=5), Upkeep.render, local=True),
+    Job("apply", "Apply what was agreed to, where a cluster says so", timedelta(minutes=5), Upkeep.apply),
     Job("drift", "Compare what is with what was declared", timedelta(minutes=10), Upkeep.drift),
+    Job("log-store", "Read the log stores", timedelta(minutes=5), Upkeep.log_store),
     Job("expire", "End requests, proposals and sessions past their time", timedelta(minutes=1), Upkeep.expire),
     Job("verify-ledger", "Verify the ledger's chain", timedelta(hours=1), Upkeep.verify),
     Job("remind", "Remind before an egress expires", timedelta(hours=12), Upkeep.remind),

@@ -1,6 +1,6 @@
-"""Elasticsearch with its core modules: templates, mappings, bulk, thread pools and security are real.
+"""Elasticsearch with its core modules: templates, mappings, bulk, data streams, thread pools and security are real.
 
-Lifecycle management, data streams and ingest pipelines are not there.
+Lifecycle management, ingest pipelines and the API of data streams (`_data_stream`) are not there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from support import testbed
+from support.bed import security_index
 from support.bed.process import Server, folder, free_port, own, own_folder, run_unprivileged
 from support.bed.web import request
 
@@ -130,7 +131,7 @@ def start(heap: str = "512m", security: bool = False, settings: dict[str, Any] |
         env=env,
         cwd=made,
         unprivileged=True,
-        ready_seconds=120,
+        ready_seconds=300,
     )
     result = Elasticsearch(url, server, password, password_file)
     server.start()
@@ -143,5 +144,6 @@ def _home() -> Path:
     if not home.exists():
         aside = folder() / ".elasticsearch"
         shutil.copytree(testbed.program("elasticsearch"), aside)
+        security_index.install(aside, testbed.obtain().manifest()["elasticsearch"]["version"])
         aside.rename(home)
     return home

@@ -100,6 +100,9 @@ class Proxy:
 
     def close(self) -> None:
         self._closed = True
+        with contextlib.suppress(OSError):
+            # A thread that waits in `accept` holds the socket open: this wakes it.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.drop()
 
@@ -116,6 +119,9 @@ class Proxy:
             try:
                 client, _ = self._listener.accept()
             except OSError:
+                return
+            if self._closed:
+                client.close()
                 return
             self.connections += 1
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()

@@ -78,7 +78,8 @@ def logs() -> Path:
         found.mkdir(parents=True)
         _folders["logs"] = found
         for old in sorted(path for path in LOGS.iterdir() if path.is_dir())[:-KEPT_RUNS]:
-            shutil.rmtree(old, ignore_errors=True)
+            if not Path(f"/proc/{old.name.rpartition('-')[2]}").exists():  # another run may still write there
+                shutil.rmtree(old, ignore_errors=True)
     return found
 
 
@@ -198,8 +199,11 @@ class Server:
             running.remove(self)
 
     def pause(self) -> None:
-        """It holds its connections and answers nothing, until `resume`."""
+        """It holds its connections and answers nothing, until `resume`. Returns when it has stopped."""
         self.signal(signal.SIGSTOP)
+        deadline = time.monotonic() + STOP_SECONDS
+        while not all(_is_stopped(pid) for pid in _group(self.pid)) and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def resume(self) -> None:
         self.signal(signal.SIGCONT)
@@ -257,6 +261,18 @@ def _group(pid: int) -> Iterable[int]:
                     yield int(entry.name)
             except (ProcessLookupError, PermissionError):
                 continue
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread of it is stopped (or it is gone)."""
+    try:
+        states = [
+            (task / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except OSError:
+        return True
+    return all(state in "TtZX" for state in states)
 
 
 def _resident(pid: int) -> int:

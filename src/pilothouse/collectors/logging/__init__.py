@@ -1,6 +1,6 @@
 """The log pipeline: Fluentd agents on every node, Elasticsearch behind them.
 
-`derive` makes `fluentd/` (configuration and manifests) and `elasticsearch/` (templates and lifecycle).
+`derive` makes `fluentd/` (configuration and manifests) and `elasticsearch/` (templates, lifecycle, roles).
 `explain` says what happens to the records of one service; `analyse` gives the sizes alone.
 """
 
@@ -64,7 +64,7 @@ def derive(inputs: Inputs) -> Derived:
                 cluster=inputs.cluster.name,
             )
         )
-    documents.extend(elasticsearch.documents(settings, sizes))
+    documents.extend(elasticsearch.documents(inputs, settings, sizes))
     return Derived(Artifacts.of(documents), ordered(problems))
 
 

@@ -1,4 +1,4 @@
-"""Index templates and lifecycle of the log indices, per retention class.
+"""Index templates and lifecycle of the log indices, per retention class; and who may read and write them.
 
 Lifecycle settings stand in a component template of their own, because a server without lifecycle
 management refuses a template that names a policy. Shapes:
@@ -12,19 +12,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from pilothouse.artifacts.model import Document, Format
+from pilothouse.collectors.logging import roles
 from pilothouse.collectors.logging.content import Class, Settings
 from pilothouse.collectors.logging.sizing import ClassSize, Sizing
-from pilothouse.labels import OWNED_BY, OWNER
+from pilothouse.inputs import Inputs
+from pilothouse.labels import ownership
 
 
-def documents(settings: Settings, sizing: Sizing) -> Iterator[Document]:
+def documents(inputs: Inputs, settings: Settings, sizing: Sizing) -> Iterator[Document]:
     """Each document is the body of one request; its file's name is the name in the address."""
+    yield from _storage(settings, sizing, ownership(inputs.cluster.name))
+    yield from roles.documents(inputs, settings)
+
+
+def _storage(settings: Settings, sizing: Sizing, marks: dict[str, str]) -> Iterator[Document]:
     retention = settings.retention
     prefix = retention.prefix
     stream = retention.write == "data-stream"
     settings_body = {"index": {**settings.index_settings.get("index", {}), "refresh_interval": f"{retention.refresh}s"}}
-    yield _component(f"{prefix}-settings", {"settings": settings_body})
-    yield _component(f"{prefix}-mappings", {"mappings": settings.mappings})
+    yield _component(f"{prefix}-settings", {"settings": settings_body}, marks)
+    yield _component(f"{prefix}-mappings", {"mappings": settings.mappings}, marks)
     by_name = {size.name: size for size in sizing.classes}
     for item in retention.classes:
         index = retention.index(item.name)
@@ -32,10 +39,10 @@ def documents(settings: Settings, sizing: Sizing) -> Iterator[Document]:
         lifecycle: dict[str, Any] = {"name": index}
         if not stream:
             lifecycle["rollover_alias"] = index
-        yield _component(f"{index}-lifecycle", {"settings": {"index": {"lifecycle": lifecycle}}})
+        yield _component(f"{index}-lifecycle", {"settings": {"index": {"lifecycle": lifecycle}}}, marks)
         yield Document(
             f"elasticsearch/lifecycle/{index}.json",
-            {"policy": {"_meta": _meta(item), "phases": _phases(settings, item, size)}},
+            {"policy": {"_meta": _meta(item, marks), "phases": _phases(settings, item, size)}},
             Format.JSON,
         )
         template: dict[str, Any] = {
@@ -45,7 +52,7 @@ def documents(settings: Settings, sizing: Sizing) -> Iterator[Document]:
             "template": {
                 "settings": {"index": {"number_of_shards": size.primaries, "number_of_replicas": item.replicas}}
             },
-            "_meta": _meta(item),
+            "_meta": _meta(item, marks),
         }
         if stream:
             template["data_stream"] = {}
@@ -59,16 +66,16 @@ def documents(settings: Settings, sizing: Sizing) -> Iterator[Document]:
         yield Document(f"elasticsearch/index-templates/{index}.json", template, Format.JSON)
 
 
-def _component(name: str, template: dict[str, Any]) -> Document:
+def _component(name: str, template: dict[str, Any], marks: dict[str, str]) -> Document:
     return Document(
         f"elasticsearch/component-templates/{name}.json",
-        {"template": template, "_meta": {OWNED_BY: OWNER}},
+        {"template": template, "_meta": marks},
         Format.JSON,
     )
 
 
-def _meta(item: Class) -> dict[str, Any]:
-    return {OWNED_BY: OWNER, "description": f"records kept for {item.days} days"}
+def _meta(item: Class, marks: dict[str, str]) -> dict[str, Any]:
+    return {**marks, "description": f"records kept for {item.days} days"}
 
 
 def _phases(settings: Settings, item: Class, size: ClassSize) -> dict[str, Any]:

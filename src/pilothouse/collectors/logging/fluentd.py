@@ -174,6 +174,8 @@ def _treat_label(inputs: Inputs) -> Element:
                 "record",
                 "",
                 {
+                    # What the service wrote, before anything is parsed or masked: what its rate is held against.
+                    "bytes": '${record["message"].to_s.bytesize}',
                     "cluster": inputs.cluster.name,
                     "retention": "${tag_parts[2]}",
                     "service": "${tag_parts[5]}/${tag_parts[6]}",

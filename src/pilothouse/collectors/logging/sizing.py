@@ -17,8 +17,10 @@ from dataclasses import dataclass
 
 from pilothouse.collectors.logging.content import Settings
 from pilothouse.collectors.logging.services import Treated
+from pilothouse.collectors.logging.units import in_words as _size
 from pilothouse.inputs import Inputs
 from pilothouse.inventory.model import Pod
+from pilothouse.platform.model import Service
 from pilothouse.problems import Problem, error, info, warning
 from pilothouse.reports import plural
 
@@ -175,7 +177,7 @@ def _rates(
     claimed: set[str] = set()
     for item in treated:
         service = item.service
-        pods = [pod for pod in inputs.snapshot.select(service.namespace, service.pod_selector) if _writes(pod)]
+        pods = writers(inputs, service)
         claimed.update(pod.key for pod in pods)
         on_node = Counter(pod.node for pod in pods if pod.node)
         per_service[service.key] = max(on_node.values(), default=1)
@@ -193,6 +195,11 @@ def _rates(
                 per_node[pod.node] += undeclared.rate
                 others[pod.node] += 1
     return per_node, per_service, max(others.values(), default=1), classes
+
+
+def writers(inputs: Inputs, service: Service) -> tuple[Pod, ...]:
+    """The pods of a service that write lines now."""
+    return tuple(pod for pod in inputs.snapshot.select(service.namespace, service.pod_selector) if _writes(pod))
 
 
 def _writes(pod: Pod) -> bool:
@@ -328,13 +335,6 @@ def _explained(sizing: Sizing, inputs: Inputs, settings: Settings) -> Sizing:
             )
         )
     return Sizing(**{name: getattr(sizing, name) for name in sizing.__dataclass_fields__} | {"figures": tuple(figures)})
-
-
-def _size(number: float) -> str:
-    for unit, factor in (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if number >= factor:
-            return f"{number / factor:.1f} {unit}".replace(".0 ", " ")
-    return f"{number:.0f} B"
 
 
 def _rate(number: float) -> str:

@@ -64,3 +64,11 @@ def meant_time(text: str) -> float | None:
     found = _MEANT.match(text)
     factor = _MEANT_TIMES.get(found[2].lower()) if found else None
     return float(found[1]) * factor if found and factor is not None else None
+
+
+def in_words(number: float) -> str:
+    """Bytes for people, such as `1.5 GiB`."""
+    for unit, factor in (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if number >= factor:
+            return f"{number / factor:.1f} {unit}".replace(".0 ", " ")
+    return f"{number:.0f} B"

@@ -16,6 +16,7 @@ from pilothouse.problems import Problem, Problems, error, info, warning
 from pilothouse.promql.analysis import analyse
 from pilothouse.promql.model import Query, Rule
 from pilothouse.promql.tree import Selector
+from pilothouse.reports import plural
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ def plan(inputs: Inputs, given: Iterable[Rule], queries: Iterable[Query]) -> Pla
     found += _unknown(placed, settings)
     found += _loads(inputs, settings, leaves)
     found += _ports(inputs)
+    if cluster.servers.leaves and len(cluster.servers.leaves) != cluster.shards:
+        found.append(
+            warning(
+                "collectors/leaves-differ",
+                f"{cluster.name} declares {plural(len(cluster.servers.leaves), 'leaf server')}"
+                f" and {plural(cluster.shards, 'shard')}, so the global reads the leaves at `leafAddress` instead",
+                cluster.servers.leaves[0].place,
+                "name every leaf under `servers.leaves`, in the order of the shards, or none",
+            )
+        )
     if not cluster.servers.alertmanagers:
         found.append(
             warning(

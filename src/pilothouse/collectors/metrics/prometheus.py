@@ -48,6 +48,7 @@ def top(cluster: Cluster, federation: Federation, matches: Sequence[Match]) -> A
     """The configuration of the global."""
     size = federation.matches_per_request
     parts = [matches[start : start + size] for start in range(0, len(matches), size)]
+    asked = [(targets, access, part) for targets, access in leaf_targets(cluster, federation) for part in parts]
     return {
         "global": {
             "scrape_interval": format_duration(federation.interval),
@@ -57,23 +58,45 @@ def top(cluster: Cluster, federation: Federation, matches: Sequence[Match]) -> A
         },
         "rule_files": ["rules/global/*.yaml"],
         **_alerting(cluster),
-        "scrape_configs": [_federate(cluster, federation, part, index) for index, part in enumerate(parts)],
+        "scrape_configs": [_federate(cluster, *item, index) for index, item in enumerate(asked)],
     }
 
 
-def _federate(cluster: Cluster, federation: Federation, matches: Iterable[Match], index: int) -> dict[str, Any]:
+def leaf_targets(cluster: Cluster, federation: Federation) -> list[tuple[list[str], dict[str, Any]]]:
+    """(addresses, how they are reached) of the leaves; those that are reached alike stand together.
+
+    `servers.leaves` of the Cluster says where each lies; without it they are what the content's `leafAddress` says.
+    """
+    leaves = cluster.servers.leaves
+    if len(leaves) != cluster.shards:
+        return [([federation.leaf_address.format(shard=shard) for shard in range(cluster.shards)], {})]
+    found: list[tuple[list[str], dict[str, Any]]] = []
+    for endpoint in leaves:
+        address, access = _reached(endpoint)
+        if prefix := access.pop("path_prefix", ""):
+            access["metrics_path"] = f"{prefix}/federate"
+        group = next((targets for targets, others in found if others == access), None)
+        if group is None:
+            found.append(([address], access))
+        else:
+            group.append(address)
+    return found
+
+
+def _federate(
+    cluster: Cluster, targets: list[str], access: Mapping[str, Any], matches: Iterable[Match], index: int
+) -> dict[str, Any]:
     name = f"{FEDERATE}-{index}" if index else FEDERATE
     return {
         "job_name": name,
         "metrics_path": "/federate",
+        **access,
         # Else job and instance of the series would become exported_job and exported_instance.
         "honor_labels": True,
         # A leaf that is gone must not leave its last values for the whole lookback.
         **({"track_timestamps_staleness": True} if at_least(cluster, 2, 48) else {}),
         "params": {"match[]": [match.selector for match in matches]},
-        "static_configs": [
-            {"targets": [federation.leaf_address.format(shard=shard) for shard in range(cluster.shards)]}
-        ],
+        "static_configs": [{"targets": targets}],
         "metric_relabel_configs": [
             # Aggregates without a job would otherwise be labelled with that of the federation.
             {"source_labels": ["job"], "regex": name, "target_label": "job", "replacement": ""},
@@ -121,6 +144,12 @@ def _alerting(cluster: Cluster, watchdogs: Sequence[str] = ()) -> dict[str, Any]
 
 
 def _alertmanager(endpoint: Endpoint) -> dict[str, Any]:
+    address, access = _reached(endpoint)
+    return {**access, "static_configs": [{"targets": [address]}]}
+
+
+def _reached(endpoint: Endpoint) -> tuple[str, dict[str, Any]]:
+    """`host:port`, and the fields that say how it is reached: scheme, path, credentials."""
     parts = urlsplit(endpoint.url)
     made: dict[str, Any] = {}
     if parts.scheme == "https":
@@ -128,8 +157,4 @@ def _alertmanager(endpoint: Endpoint) -> dict[str, Any]:
     if parts.path.strip("/"):
         made["path_prefix"] = parts.path.rstrip("/")
     port = "" if parts.port else (":443" if parts.scheme == "https" else ":80")
-    return {
-        **made,
-        **credentials(endpoint),
-        "static_configs": [{"targets": [parts.netloc + port]}],
-    }
+    return parts.netloc + port, {**made, **credentials(endpoint)}

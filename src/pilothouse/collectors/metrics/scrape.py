@@ -65,9 +65,11 @@ def discovery(cluster: Cluster, role: str, namespaces: Iterable[str] = ()) -> di
 
 
 def credentials(server: Endpoint, insecure_skip_verify: bool = False) -> dict[str, Any]:
-    """`authorization` and `tls_config` for an endpoint, naming files only."""
+    """`authorization` or `basic_auth`, and `tls_config`, for an endpoint, naming files only."""
     found: dict[str, Any] = {}
-    if server.token_file:
+    if server.token_file and server.user:
+        found["basic_auth"] = {"username": server.user, "password_file": server.token_file}
+    elif server.token_file:
         found["authorization"] = {"credentials_file": server.token_file}
     tls: dict[str, Any] = {}
     if server.ca_file:
@@ -294,7 +296,9 @@ def tls_servers(cluster: Cluster) -> tuple[str, ...]:
     """`host:port` of the servers that the Cluster document gives an https address, sorted."""
     servers = cluster.servers
     single = (servers.kubernetes, servers.vault, servers.prometheus, servers.elasticsearch, servers.grafana)
-    parts = [urlsplit(server.url) for server in (*single, *servers.alertmanagers) if server is not None]
+    parts = [
+        urlsplit(server.url) for server in (*single, *servers.leaves, *servers.alertmanagers) if server is not None
+    ]
     return tuple(
         sorted({part.netloc if part.port else f"{part.netloc}:443" for part in parts if part.scheme == "https"})
     )

@@ -138,7 +138,7 @@ def upgrade() -> None:
         sa.Column("email", sa.String(length=254), server_default="", nullable=False),
         sa.Column("groups", sa.JSON(), nullable=False),
         sa.Column("password_hash", sa.String(length=200), nullable=False),
-        sa.Column("disabled", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("disabled", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", Moment, nullable=False),
         sa.Column("changed_at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_users")),

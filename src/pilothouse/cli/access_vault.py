@@ -1,0 +1,116 @@
+"""`pilothouse access vault`: set a cluster's Vault up from what is rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pilothouse.cli.output import emit, exit_for, output_option, print_problems
+from pilothouse.problems import Invalid, Unavailable, has_errors
+
+if TYPE_CHECKING:
+    from pilothouse.clients.vault import VaultClient
+    from pilothouse.inputs import Inputs
+    from pilothouse.workflows.vault_setup import Plan
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group("vault")
+def group() -> None:
+    """Vault as the authority of a cluster: mounts, roles, policies and mappings, from what is declared."""
+
+
+def _options(command: Command) -> Command:
+    for option in (
+        output_option,
+        click.option(
+            "--token-file",
+            type=click.Path(path_type=Path),
+            default=None,
+            envvar="PILOTHOUSE_VAULT_TOKEN_FILE",
+            help="File that holds a token which may set Vault up (default: the `tokenFile` that is declared).",
+        ),
+        click.argument("platform", type=click.Path(path_type=Path), default=Path(), envvar="PILOTHOUSE_PLATFORM"),
+        click.argument("cluster"),
+    ):
+        command = option(command)
+    return command
+
+
+@group.command()
+@_options
+def plan(cluster: str, platform: Path, token_file: Path | None, output: str) -> None:
+    """Show what would be changed in the Vault of CLUSTER; changes nothing."""
+    from pilothouse.workflows import vault_setup
+
+    client, inputs, authority = _open(cluster, platform, token_file)
+    found = vault_setup.plan(client, inputs, authority)
+    emit(found, output, lambda: _show(found, "would"))
+    exit_for(found.problems)
+
+
+@group.command()
+@_options
+def apply(cluster: str, platform: Path, token_file: Path | None, output: str) -> None:
+    """Set the Vault of CLUSTER up as declared, and read it back. A second time changes nothing."""
+    from pilothouse.workflows import vault_setup
+
+    client, inputs, authority = _open(cluster, platform, token_file)
+    planned = vault_setup.plan(client, inputs, authority)
+    if has_errors(planned.problems):
+        emit(planned, output, lambda: _show(planned, "would"))
+        exit_for(planned.problems)
+    done = vault_setup.apply(client, inputs, authority)
+    emit(done, output, lambda: _show(done, "did"))
+
+
+def _show(found: Plan, word: str) -> None:
+    marks = {"create": "+", "update": "~", "remove": "-"}
+    for change in found.changes:
+        click.echo(f"{marks[change.action]} {change.path}")
+        for difference in change.differs:
+            click.echo(f"    {difference}")
+    print_problems(found.problems)
+    count = len(found.changes)
+    if has_errors(found.problems):
+        click.echo("Nothing was changed.")
+    elif not count:
+        click.echo(f"The Vault of {found.cluster} is as declared.")
+    else:
+        what = f"{count} change{'s' if count != 1 else ''}"
+        click.echo(f"{what} to be made." if word == "would" else f"{what} made, and read back.")
+
+
+def _open(cluster: str, platform: Path, token_file: Path | None) -> tuple[VaultClient, Inputs, str]:
+    """(client with the token that sets up, inputs of the cluster, PEM of the API server's authority)."""
+    from pilothouse.cli.opening import open_inputs
+    from pilothouse.clients.vault import VaultClient
+
+    _, inputs = open_inputs(platform, cluster)
+    endpoint = inputs.cluster.servers.vault
+    if endpoint is None:
+        raise Invalid(f"cluster {cluster} declares no Vault", "add `servers: {vault: {url: https://…}}`")
+    path = token_file or (Path(endpoint.token_file) if endpoint.token_file else None)
+    if path is None:
+        raise Invalid(
+            "a token that may set Vault up is needed",
+            "name the file that holds it with --token-file, or as `tokenFile`",
+        )
+    token = _read(path, "token").strip()
+    if not token or len(token.split()) != 1:
+        raise Invalid(f"{path} holds no token", "it holds the token alone, on one line")
+    kubernetes = inputs.cluster.servers.kubernetes
+    authority = _read(Path(kubernetes.ca_file), "CA") if kubernetes and kubernetes.ca_file else ""
+    return VaultClient(endpoint, token), inputs, authority
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        why = getattr(failure, "strerror", "") or "it is no text"
+        raise Unavailable(f"cannot read the {what} file {path}: {why}", "check its path, owner and mode") from failure

@@ -1,0 +1,109 @@
+"""Which authority signs for a cluster: its own declaration says so, and nothing ever falls back to another one.
+
+For Vault the signer holds no right at all: the engineer's own token signs, and Vault checks name, role and lifetime
+by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+
+from pilothouse.access.certificates import Template
+from pilothouse.clients.vault import VaultClient
+from pilothouse.platform.model import Cluster, Platform
+from pilothouse.problems import Invalid, Unavailable, one_of
+from pilothouse.signer.keys import publish
+from pilothouse.workflows.issuance import Authorities, Voucher
+
+CA_SECONDS = 30.0
+"""How long an authority's certificate that Vault gave is taken for its own."""
+
+
+class VaultAuthorities:
+    """The authorities that lie in the Vaults of the declared clusters."""
+
+    def __init__(self, published: Path, platform: Callable[[], Platform], monotonic: Callable[[], float]) -> None:
+        self._published = published
+        self._platform = platform
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str], tuple[float, x509.Certificate]] = {}
+
+    def certificate(self, cluster: str) -> x509.Certificate:
+        """The PKI mount's own certificate; `Unavailable` where Vault does not answer or has none."""
+        declared = self._declared(cluster)
+        client, mount = _client(declared), declared.authority.mount
+        with self._lock:
+            since, known = self._known.get((client.url, mount), (0.0, None))
+        if known is not None and self._monotonic() - since < CA_SECONDS:
+            return known
+        text = client.authority(mount)
+        if not text:
+            raise Unavailable(
+                f"Vault at {client.url} has no authority in `{mount}`",
+                f"the platform team runs `pilothouse access vault apply {cluster}`",
+            )
+        found = _parsed(text, client.url)
+        with self._lock:
+            self._known[client.url, mount] = (self._monotonic(), found)
+        try:
+            publish(self._published, cluster, found)
+        except OSError as failure:
+            raise Unavailable(
+                f"{self._published} cannot be written: {failure.strerror}", "is the disk full?"
+            ) from failure
+        return found
+
+    def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
+        """The leaf that Vault signed for the holder of the voucher's token. What it says is verified by the caller."""
+        declared = self._declared(cluster)
+        client = _client(declared)
+        seconds = int((template.not_after - template.now).total_seconds())
+        text = client.sign(voucher.token, declared.authority.mount, voucher.role, voucher.csr, template.user, seconds)
+        return _parsed(text, client.url)
+
+    def _declared(self, cluster: str) -> Cluster:
+        clusters = self._platform().clusters
+        if cluster not in clusters:
+            raise Invalid(f"there is no cluster `{cluster}`", one_of(clusters))
+        return clusters[cluster]
+
+
+class ByBackend:
+    """Sends each cluster's requests to the authority that it declares."""
+
+    def __init__(self, platform: Callable[[], Platform], embedded: Authorities, vault: Authorities) -> None:
+        self._platform = platform
+        self._embedded = embedded
+        self._vault = vault
+
+    def certificate(self, cluster: str) -> x509.Certificate:
+        return self._of(cluster).certificate(cluster)
+
+    def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
+        return self._of(cluster).sign(cluster, template, voucher)
+
+    def _of(self, cluster: str) -> Authorities:
+        declared = self._platform().clusters.get(cluster)
+        return self._vault if declared is not None and declared.authority.backend == "vault" else self._embedded
+
+
+def _client(cluster: Cluster) -> VaultClient:
+    endpoint = cluster.servers.vault
+    if endpoint is None:
+        raise Unavailable(
+            f"the authority of cluster {cluster.name} is vault, and no Vault is declared for it",
+            "declare `servers.vault`; pilothouse never falls back to another authority",
+        )
+    return VaultClient(endpoint)
+
+
+def _parsed(text: str, url: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(text.encode())
+    except ValueError as failure:
+        raise Unavailable(f"Vault at {url} sent what is no certificate", "tell the platform team") from failure
