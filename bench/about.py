@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("pilothouse", "PyYAML", "pydantic", "promql-parser", "click", "Flask", "Jinja2", "SQLAlchemy")
+PACKAGES = tuple("pilothouse PyYAML pydantic promql-parser click Flask Jinja2 SQLAlchemy cryptography".split())
 SEED = 1
 """Of the generated platforms; the same seed makes the same bytes."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,13 @@ class Made:
         return "http" if self.port != 9090 else "grpc"
 
 
-def platform(out: Path, services: int, namespaces: int, pods: int, seed: int = 1) -> None:
+def platform(
+    out: Path, services: int, namespaces: int, pods: int, seed: int = 1, alertmanagers: Sequence[str] = ()
+) -> None:
     """Write a platform of that many services in that many namespaces, and a snapshot with that many of their pods.
 
-    The pods of the cluster's own (DNS, monitoring, one Fluentd per node and so on) come on top.
+    The pods of the cluster's own (DNS, monitoring, one Fluentd per node and so on) come on top. `alertmanagers` are
+    addresses of its Alertmanagers, instead of names that lead nowhere.
     """
     if services < 1 or namespaces < 1 or pods < 0:
         raise ValueError("a platform has at least one service in one namespace")
@@ -71,10 +75,11 @@ def platform(out: Path, services: int, namespaces: int, pods: int, seed: int = 1
     _write(out / "platform.yaml", {"kind": "Platform", "metadata": {"name": f"generated-{services}"}, "spec": {}})
     for team in ("platform", *teams):
         _write(out / "teams" / f"{team}.yaml", _team(team, dice))
-    world = _world(pods)
-    _write(
-        out / "clusters" / f"{CLUSTER}.yaml", _cluster(world, pods, dice, sorted({m.namespace for m in made.values()}))
-    )
+    world = World(CLUSTER, **RANGES)
+    declared = _cluster(world, pods, dice, sorted({m.namespace for m in made.values()}))
+    if alertmanagers:
+        declared["spec"]["servers"]["alertmanagers"] = [{"url": url} for url in alertmanagers]
+    _write(out / "clusters" / f"{CLUSTER}.yaml", declared)
     _write(out / "profiles" / "auditor.yaml", _profile())
     for item in made.values():
         _write(out / "services" / item.namespace / f"{item.name}.yaml", _service(item, made, dice))
@@ -255,23 +260,38 @@ def _profile() -> dict[str, Any]:
 # ---------------------------------------------------------------- the cluster
 
 
-def _world(pods: int) -> World:
-    world = World(
-        CLUSTER,
-        pods4="10.64.0.0/12",
-        pods6="fd00:64::/48",
-        services4="10.112.0.0/16",
-        services6="fd00:112::/108",
-        nodes4="10.96.0.0/16",
-        nodes6="fd00:96::/64",
-    )
-    world.node("control-1", 10, control_plane=True)
-    for index in range(max(2, -(-pods // 100))):  # a node of the usual size takes about a hundred
-        world.node(f"worker-{index + 1}", 20 + index)
-    return world
+RANGES = {
+    "pods4": "10.64.0.0/12",
+    "pods6": "fd00:64::/48",
+    "services4": "10.112.0.0/16",
+    "services6": "fd00:112::/108",
+    "nodes4": "10.96.0.0/16",
+    "nodes6": "fd00:96::/64",
+}
+"""Of addresses, with room for 4,000 nodes and 60,000 services."""
 
 
 def _snapshot(path: Path, world: World, made: dict[str, Made], pods: int) -> None:
+    """One object after the other goes to the file: the memory that it takes does not grow with the cluster."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        between = iter([""])
+
+        def write(data: dict[str, Any]) -> None:
+            file.write(next(between, ","))
+            file.write(json.dumps(data, separators=(",", ":"), sort_keys=True))
+
+        world.sink = write
+        file.write('{"apiVersion":"v1","items":[')
+        _objects(world, made, pods)
+        file.write('],"kind":"List","metadata":{"resourceVersion":""}}\n')
+
+
+def _objects(world: World, made: dict[str, Made], pods: int) -> None:
+    """What runs in the cluster. The same names make the same objects."""
+    world.node("control-1", 10, control_plane=True)
+    for index in range(max(2, -(-pods // 100))):  # a node of the usual size takes about a hundred
+        world.node(f"worker-{index + 1}", 20 + index)
     system = ("default", "ingress", "kube-system", "logging", "monitoring", "pilothouse", "vault")
     for name in sorted({*system, *(item.namespace for item in made.values())}):
         world.namespace(name, {"tier": "product"} if name not in system else {})
@@ -292,9 +312,6 @@ def _snapshot(path: Path, world: World, made: dict[str, Made], pods: int) -> Non
             account=item.name,
         )
         world.service(item.namespace, item.name, {"app": item.name}, [(item.port_name, 80, item.port_name)], own)
-    data = {"apiVersion": "v1", "items": world.objects, "kind": "List", "metadata": {"resourceVersion": ""}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, separators=(",", ":"), sort_keys=True) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ both families, the node that a pod lands on. Everything follows from the names, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -50,6 +51,8 @@ class World:
     nodes4: str
     nodes6: str
     version: str = "v1.34.2"
+    sink: Callable[[Object], object] | None = None
+    """Takes each object as it is made, instead of `objects`: a large cluster need not stand in memory as a whole."""
     objects: list[Object] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     _workers: list[str] = field(default_factory=list)
@@ -95,7 +98,8 @@ class World:
         return found
 
     def add(self, data: Object) -> Object:
-        self.objects.append(data)
+        """Takes an object that is whole: nothing is changed in it afterwards."""
+        (self.sink or self.objects.append)(data)
         return data
 
     def _network(self, text: str) -> IPv4Network | IPv6Network:

@@ -1,57 +1,49 @@
-"""How long the portal takes for a page of a large platform: `python bench/portal.py [--services 2000] [--json FILE]`.
+"""How long does the portal take for a page of a large platform, while thousands of alerts fire?
 
 The application answers in this process, so that what is timed is the server's own work, from the request's first byte
 to the last of the answer. Each page is asked for by a member of a team, once before anybody else asked (`first`) and
-then some times more. The clusters are checked beforehand, as the portal does in the background after each load.
+then some times more. The clusters are checked beforehand, as the portal does in the background after each load. An
+Alertmanager on loopback (`alertmanager.py`) says that the alerts fire. The last row is a page of the same size that
+Flask hands out alone: what is above it is ours.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import re
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import about
+import alertmanager
 import render
 import structlog
+from flask import Flask
 from flask.testing import FlaskClient
+from processes import folder, tell
+from table import Budget, Column, Row, Table
 
+from pilothouse.files import platform as platform_files
 from pilothouse.platform.model import Platform
 from pilothouse.portal import Settings, create_app
 from pilothouse.store import Store, users
 
-SERVICES = 2000
-REPEAT = 9
+SIZES = {"full": ((500, 1_000), (2_000, 10_000)), "tiny": ((4, 20),)}
+"""(services, alerts that fire)."""
+REPEAT = {"full": 9, "tiny": 2}
+COLUMNS = (
+    Column("first", "first", "ms"),
+    Column("median", "median", "ms"),
+    Column("slowest", "slowest", "ms"),
+    Column("growth", "growth", "x", 1),
+    Column("kilobytes", "size", "kB"),
+)
+LISTS = ("catalogue", "problems", "egress", "declared alerts", "home", "alerts that fire")
+LOADING = (Column("load", "load", "s", 2), Column("check", "check", "s", 2), Column("growth", "growth", "x", 1))
 _PASSWORD = "only for the benchmark"
-
-
-@dataclass(frozen=True)
-class PageTime:
-    """Milliseconds of one page; `median` and `slowest` are of the requests after the first."""
-
-    page: str
-    status: int
-    first: float
-    median: float
-    slowest: float
-    kilobytes: float
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Seconds until the platform was there, and until every check of it had run in the background."""
-
-    load_seconds: float
-    check_seconds: float
 
 
 def pages(platform: Platform, user: str) -> Iterator[tuple[str, str]]:
@@ -72,6 +64,11 @@ def pages(platform: Platform, user: str) -> Iterator[tuple[str, str]]:
     yield "egress, new proposal", f"/egress/new?service={mine.key}"
     yield "alert routing", f"/alerts/?labels={labels}"
     yield "declared alerts", "/alerts/declared"
+    yield "alerts that fire", "/alerts/firing"
+    yield "alerts that fire, searched", f"/alerts/firing?q={word}&sort=-since"
+    yield "alerts that fire, page 50", "/alerts/firing?page=50"
+    yield "what fires, beside the tree", "/alerts/now"
+    yield "silences", "/alerts/silences"
     yield "access", "/access/"
     yield "audit", "/audit/"
     yield "metrics", "/metrics"
@@ -79,13 +76,14 @@ def pages(platform: Platform, user: str) -> Iterator[tuple[str, str]]:
     yield "API: one service", f"/api/v1/services/{mine.key}"
 
 
-def measure(folder: Path) -> tuple[Loaded, list[PageTime]]:
+def measure(platform: Path, repeat: int, alerts: int) -> tuple[Row, list[Row]]:
+    """(seconds until the platform was there and every check had run, the pages). So many alerts fire already."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    with tempfile.TemporaryDirectory(prefix="portal-") as data:
-        store = Store(Path(data))
+    with folder("portal") as data:
+        store = Store(data)
         settings = Settings(
-            data=Path(data),
-            platform=folder,
+            data=data,
+            platform=platform,
             secret_key=b"made for the benchmark alone, again each time",
             clock=lambda: datetime.now(UTC),
             watch_seconds=3600,  # the folder is not looked at in between
@@ -101,8 +99,18 @@ def measure(folder: Path) -> tuple[Loaded, list[PageTime]]:
         users.add(store, user, _PASSWORD, datetime.now(UTC))
         client = app.test_client()
         _log_in(client, user)
-        found = [_page(client, name, address) for name, address in pages(live.platform, user)]
-    return Loaded(round(loaded - began, 2), round(checked - loaded, 2)), found
+        _all_fire(client, alerts)
+        found = [_page(client, name, address, repeat) for name, address in pages(live.platform, user)]
+        store.close()
+    return {"load": round(loaded - began, 2), "check": round(checked - loaded, 2)}, found
+
+
+def bare(kilobytes: float, repeat: int) -> Row:
+    """A page of that size which Flask alone hands out."""
+    app = Flask(__name__)
+    body = "x" * int(kilobytes * 1000)
+    app.add_url_rule("/", "page", lambda: body)
+    return _page(app.test_client(), "a text, by Flask alone", "/", repeat)
 
 
 def _member(platform: Platform) -> str:
@@ -119,9 +127,18 @@ def _log_in(client: FlaskClient, user: str) -> None:
         sys.exit(f"the benchmark cannot log in: {answer.status}")
 
 
-def _page(client: FlaskClient, name: str, address: str) -> PageTime:
+def _all_fire(client: FlaskClient, alerts: int) -> None:
+    """Waits until the portal has heard of every alert, and says so on its page."""
+    deadline = time.monotonic() + 30
+    while f"{alerts:,} alerts" not in client.get("/alerts/firing").get_data(as_text=True):
+        if time.monotonic() > deadline:
+            sys.exit(f"the portal does not show that {alerts:,} alerts fire")
+        time.sleep(0.1)
+
+
+def _page(client: FlaskClient, name: str, address: str, repeat: int) -> Row:
     times = []
-    for _ in range(REPEAT + 1):
+    for _ in range(repeat + 1):
         began = time.perf_counter()
         answer = client.get(address)
         body = answer.get_data()
@@ -129,42 +146,38 @@ def _page(client: FlaskClient, name: str, address: str) -> PageTime:
     if answer.status_code != 200:
         sys.exit(f"{address}: {answer.status}")
     first, *rest = times
-    return PageTime(
-        name,
-        answer.status_code,
-        round(first, 1),
-        round(statistics.median(rest), 1),
-        round(max(rest), 1),
-        round(len(body) / 1000, 1),
+    return {
+        "name": name,
+        "status": answer.status_code,
+        "first": round(first, 1),
+        "median": round(statistics.median(rest), 2),
+        "slowest": round(max(rest), 1),
+        "kilobytes": round(len(body) / 1000, 1),
+    }
+
+
+def answer(scale: str) -> list[Table]:
+    loading = Table("The portal reads its platform", LOADING)
+    before: dict[str, Row] = {}
+    for services, alerts in SIZES[scale]:
+        tell(f"portal: {services:,} services, {alerts:,} alerts")
+        with alertmanager.stub() as stub, render.generated(services, [stub.url]) as platform:
+            stub.fire(platform_files.load(platform).platform, alerts)
+            loaded, rows = measure(platform, REPEAT[scale], alerts)
+            loaded["name"] = f"{services:,} services"
+            if loading.rows:
+                loaded["growth"] = round(loaded["load"] / (loading.rows[-1]["load"] or 1), 1)
+            loading.rows.append(loaded)
+            asked = sum(stub.asked.values())
+        for row in rows:
+            if (earlier := before.get(row["name"])) and earlier["median"]:
+                row["growth"] = round(row["median"] / earlier["median"], 1)
+        before = {row["name"]: row for row in rows}
+    rows.append(bare(statistics.median(row["kilobytes"] for row in rows), REPEAT[scale]))
+    table = Table(f"Pages at {services:,} services while {alerts:,} alerts fire", COLUMNS, rows)
+    table.budgets = [Budget(name, "median", 300) for name in LISTS]
+    first_services, first_alerts = SIZES[scale][0]
+    table.notes.append(
+        f"growth: beside {first_services:,} services and {first_alerts:,} alerts; Alertmanager was asked {asked} times"
     )
-
-
-HEAD = f"{'page':<28}{'first':>10}{'median':>10}{'slowest':>10}{'size':>10}"
-
-
-def row(item: PageTime) -> str:
-    return f"{item.page:<28}{item.first:>7.0f} ms{item.median:>7.0f} ms{item.slowest:>7.0f} ms{item.kilobytes:>7.0f} kB"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the portal's pages on a generated platform.")
-    parser.add_argument("--services", type=int, default=SERVICES)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--max-milliseconds", type=float, help="fail where the median of a page is above")
-    given = parser.parse_args()
-    machine = about.run()
-    print(about.heading(machine))
-    with render.generated(given.services) as folder:
-        loaded, found = measure(folder)
-    print(f"\n{given.services:,} services: loaded in {loaded.load_seconds} s, checked in {loaded.check_seconds} s")
-    print(HEAD, *map(row, found), sep="\n")
-    if given.json:
-        figures = {"services": given.services, "loaded": asdict(loaded), "pages": [asdict(item) for item in found]}
-        given.json.write_text(json.dumps(machine | {"portal": figures}, indent=2) + "\n")
-    slow = [item.page for item in found if given.max_milliseconds and item.median > given.max_milliseconds]
-    if slow:
-        sys.exit(f"over the budget: {', '.join(slow)}")
-
-
-if __name__ == "__main__":
-    main()
+    return [loading, table]
