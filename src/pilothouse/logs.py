@@ -13,8 +13,20 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 
+class _Libraries(logging.Handler):
+    """What libraries warn of by the standard library's logging, as lines like our own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            structlog.get_logger(record.name).log(
+                record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+            )
+        except Exception:
+            self.handleError(record)
+
+
 def configure(process: str) -> None:
-    """Set structlog up for this process; `process` stands in every line."""
+    """Set structlog up for this process, for warnings of libraries as well; `process` stands in every line."""
     terminal = sys.stderr.isatty()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -33,3 +45,6 @@ def configure(process: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Libraries) for handler in root.handlers):
+        root.addHandler(_Libraries(logging.WARNING))

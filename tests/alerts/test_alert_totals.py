@@ -147,7 +147,7 @@ def test_the_guard_holds_back_what_needs_all_leaves_and_nothing_else() -> None:
     assert guard.for_seconds == 0, "it must hold back before anything else fires"
     assert guard.labels["team"] == "platform"
     assert {name for name in found if held_back(guard, found[name])} == {
-        "Quiet", "ReplicasBelow", "PilothouseDown", "AlertmanagerPeersMissing",
+        "Quiet", "ReplicasBelow", "PilothouseDown", "AlertmanagerPeersMissing", "KubeStateMetricsDown",
     }  # fmt: skip
     assert found["Quiet"].labels["needs"] == "all-leaves"
     assert "needs" not in found["Failing"].labels
@@ -161,6 +161,21 @@ def test_a_missing_leaf_does_not_hold_back_what_kube_state_metrics_says() -> Non
         assert not held_back(found[name], found["DeploymentIncomplete"])
     assert held_back(found["KubeStateMetricsDown"], found["DeploymentIncomplete"])
     assert not held_back(found["KubeStateMetricsDown"], found["MetricsUnreachable"])
+
+
+def test_a_leaf_that_is_away_pages_once() -> None:
+    """It took kube-state-metrics along; what pages about a leaf itself, or about anything else, is never held back."""
+    found = by_name(platform_with())
+    for name in (GUARD, "PrometheusLeafDown"):
+        source = found[name]
+        assert held_back(source, found["KubeStateMetricsDown"])
+        elsewhere = replace(source, labels={**source.labels, "cluster": "other"})
+        assert not held_back(elsewhere, found["KubeStateMetricsDown"])
+    leaf = found["PrometheusLeafDown"]
+    pages = {name for name, rule in found.items() if rule.labels["severity"] == "page" and held_back(leaf, rule)}
+    assert pages == {"KubeStateMetricsDown"}
+    assert not any(held_back(rule, leaf) for rule in found.values())
+    assert leaf.for_seconds < found["KubeStateMetricsDown"].for_seconds, "it must hold back before the other one fires"
 
 
 def test_the_guard_is_evaluated_right_after_what_it_reads() -> None:

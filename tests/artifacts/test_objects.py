@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pilothouse.artifacts.objects import MANAGER, ObjectKey, comparable, intruding, is_owned, plan, written
@@ -52,6 +53,28 @@ def test_a_list_of_another_length_is_shown_whole() -> None:
     assert change.before is not None
     assert len(change.before["spec"]["egress"]) == 2
     assert "port: 1\n" in change.text()
+
+
+def turned(value: Any) -> Any:
+    """The same with the keys of every mapping the other way round."""
+    if isinstance(value, Mapping):
+        return {key: turned(value[key]) for key in reversed(list(value))}
+    return [turned(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_order_of_keys_is_no_difference_in_the_text() -> None:
+    rules = [
+        {"to": [{"podSelector": {"matchLabels": {"app": app}}}], "ports": [{"port": port, "protocol": "TCP"}]}
+        for app, port in (("a", 1), ("b", 2), ("c", 3))
+    ]
+    desired, current = policy("x"), policy("x")
+    desired["spec"]["egress"], current["spec"]["egress"] = rules, rules[1:]
+    (change,) = plan([desired], [turned(current)], "dev")
+    lines = [line for line in change.text().splitlines()[2:] if line[:1] in "+-"]
+    assert [line[0] for line in lines] == ["+"] * len(lines)
+    assert [line[1:].strip() for line in lines] == [
+        "- ports:", "- port: 1", "protocol: TCP", "to:", "- podSelector:", "matchLabels:", "app: a"
+    ]  # fmt: skip
 
 
 def managed(manifest: dict[str, Any], manager: str, operation: str, fields: dict[str, Any]) -> None:

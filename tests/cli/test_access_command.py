@@ -1,3 +1,4 @@
+import base64
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from cryptography import x509
 from support.access_portal import access_portal
 from support.access_values import key
+from support.access_world import declare_api_ca
 from support.portal import PASSWORD, Clock
 from werkzeug.serving import make_server
 
@@ -129,6 +131,33 @@ def test_the_key_never_leaves_the_machine(site):
     for path in world.data.rglob("*"):
         if path.is_file():
             assert private.encode() not in path.read_bytes()
+
+
+def test_the_authority_of_the_api_server_is_in_the_kubeconfig(site, tmp_path):
+    machine, world, _ = site
+    file = tmp_path / "api-ca.crt"
+    declare_api_ca(world.platform, file)
+    alice = machine("alice")
+    asked = ("cert", "developer", "--cluster", "dev")
+
+    def cluster():
+        return yaml.safe_load((alice.home / "pilothouse/kubeconfig/dev.yaml").read_text())["clusters"][0]["cluster"]
+
+    said = alice.run(*asked)
+    assert f"Note: the authority of dev's API server is not known to the portal: {file} cannot be read" in said
+    assert "give it with --api-ca FILE" in said
+    assert set(cluster()) == {"server"}
+    known = (world.data / "authorities/dev.crt").read_bytes()
+    file.write_bytes(known)
+    shown = alice.json(*asked)
+    assert shown["note"] == ""
+    assert base64.b64decode(cluster()["certificate-authority-data"]) == known
+    alice.run(*asked, "--api-ca", "mine.pem")
+    assert set(cluster()) == {"server", "certificate-authority"}
+    # Who gives a file has no use for the note.
+    file.unlink()
+    assert alice.json(*asked, "--api-ca", "mine.pem")["note"] == ""
+    assert alice.json(*asked)["note"]
 
 
 def test_profiles_of_one_cluster_share_a_kubeconfig(site):

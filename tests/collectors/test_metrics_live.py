@@ -113,6 +113,16 @@ def test_targets_that_are_down_belong_to_somebody() -> None:
     assert (second.owner, second.pod, second.error, second.server) == ("pay", "api-1", "connection refused", "leaf-0")
 
 
+def test_the_error_of_a_federation_is_shown_without_its_selectors() -> None:
+    said = (
+        'Get "http://leaf-0:9090/federate?match%5B%5D=%7Ba%3D%22x%22%7D&match%5B%5D=up": dial tcp: connection refused'
+    )
+    labels = {"job": "federate", "instance": "leaf-0:9090"}
+    target = Target("federate", labels, "http://leaf-0:9090/federate?match%5B%5D=up", "down", said)
+    (found,) = health.down([Sample(labels, 0)], {"federate": Targets((target,))}, "global", "infra")
+    assert found.error == 'Get "http://leaf-0:9090/federate": dial tcp: connection refused'
+
+
 def test_rules_that_fail() -> None:
     bad = replace(ALERT, health="err", error="many-to-many")
     nobodys = replace(RECORD, health="err", error="limit")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.builders import cluster, inputs, pod, service
+from support.builders import bundle_content, cluster, inputs, pod, service
 from support.relabel import relabel, target
 
+from pilothouse.collectors.metrics.content import read
 from pilothouse.collectors.metrics.model import Job, ServiceScrape, ShardBy
 from pilothouse.collectors.metrics.scrape import (
     cluster_job,
@@ -219,6 +220,23 @@ def test_jobs_of_the_cluster() -> None:
         "dns", "pod", selector={"app": "api"}, port="9102", relabel=({"regex": "x", "action": "labeldrop"},)
     )
     assert target(relabel(found(pod_container_port_name=""), cluster_job(cluster(), by_number)["relabel_configs"]))
+
+
+def test_portal_and_worker_of_one_pod_are_scraped_each_at_its_port() -> None:
+    settings, problems = read(bundle_content())
+    assert problems == ()
+    jobs = {item.name: item for item in settings.jobs}
+    ports = {"http": "8420", "metrics": "8421"}
+    reached = {}
+    for name in ("pilothouse", "pilothouse-worker"):
+        rules = cluster_job(cluster(), jobs[name])["relabel_configs"]
+        for port, number in ports.items():
+            labels = found(
+                {"app.kubernetes.io/name": "pilothouse"}, pod_container_port_name=port, pod_container_port_number=number
+            )
+            if kept := relabel(labels, rules):
+                reached[name, port] = target(kept)["__address__"]
+    assert reached == {("pilothouse", "http"): "10.0.0.7:8420", ("pilothouse-worker", "metrics"): "10.0.0.7:8421"}
 
 
 def test_a_job_that_runs_once_is_not_hashed() -> None:

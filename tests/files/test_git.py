@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import subprocess
+import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -222,12 +225,19 @@ def test_without_git_the_way_out_is_said(repository: Repository, monkeypatch: py
 
 
 def test_a_git_that_hangs(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(*_: object, **__: object) -> None:
-        raise subprocess.TimeoutExpired("git", 60)
-
-    monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(Unavailable, match="did not end within"):
-        repository.head()
+    """It is ended, with the helper that it started for the network."""
+    program, number = repository.path.parent / "bin" / "git", repository.path.parent / "helper"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nsleep 600 &\necho $! >{number}.new\nmv {number}.new {number}\nwait\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(Unavailable, match="did not end within 3 s"):
+        git.run(repository.path, "push", remote=True, seconds=3)
+    helper = Path("/proc", number.read_text().strip(), "cmdline")
+    deadline = time.monotonic() + 10
+    while helper.exists() and helper.read_bytes():  # one that has ended, and is not yet collected, has no command line
+        assert time.monotonic() < deadline, "the helper was left behind"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +279,48 @@ def test_clone_pull_and_push(repository: Repository, tmp_path: Path) -> None:
     with pytest.raises(Conflict):
         other.pull()
     assert (other.path / "a.yaml").read_text() == "three\n"
+
+
+def test_who_waits_for_the_remote_holds_up_no_commit(repository: Repository, tmp_path: Path) -> None:
+    """A fetch and a push run beside a commit; only what changes files is alone."""
+    bare = tmp_path / "bare.git"
+    git.run(tmp_path, "clone", "--quiet", "--bare", str(repository.path), str(bare))
+    here, other = git.clone(str(bare), tmp_path / "here"), git.clone(str(bare), tmp_path / "other")
+    here.commit({"a.yaml": "two\n"}, "Here", *ALICE)
+    with ThreadPoolExecutor(1) as pool, here.alone():
+        pool.submit(here.push).result(30)
+    assert here.ahead() == 0
+    other.push()  # nothing to send is no mistake
+    assert other.pull() == here.head()
+
+
+def test_a_push_that_another_one_overtook_is_none_that_failed(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare.git"
+    git.run(tmp_path, "clone", "--quiet", "--bare", str(repository.path), str(bare))
+    here = git.clone(str(bare), tmp_path / "here")
+    here.commit({"a.yaml": "two\n"}, "Here", *ALICE)
+    here.push()
+    plain = git.run
+
+    def refused(folder: Path, *arguments: str, **more: Any) -> Any:
+        if arguments[0] == "push":
+            raise Conflict("git push: fetch first", "")
+        return plain(folder, *arguments, **more)
+
+    monkeypatch.setattr(git, "run", refused)
+    here.push()
+    here.commit({"a.yaml": "three\n"}, "Here", *ALICE)
+    with pytest.raises(Conflict):
+        here.push()
+
+
+def test_a_folder_that_cannot_be_locked_is_said(repository: Repository) -> None:
+    (repository.path / ".git" / "pilothouse.lock").unlink()
+    (repository.path / ".git" / "pilothouse.lock").mkdir()
+    with pytest.raises(Unavailable, match="cannot be written"), repository.alone():
+        raise AssertionError("nobody is alone here")
 
 
 def test_a_clone_that_cannot_be(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pilothouse.files import platform as files
 from pilothouse.files.content import bundle_root
-from pilothouse.files.platform import LoadedPlatform, load
+from pilothouse.files.platform import LoadedPlatform, load, read, with_texts
 from pilothouse.files.reading import read_text, read_tree
 from pilothouse.platform.model import AlertSeverity
 from pilothouse.problems import Invalid, Place, Problem, Unavailable, error
@@ -327,3 +327,27 @@ def test_the_bank_loads_clean(root: Path) -> None:
     assert {"dev", "test", "uat", "prod"} <= set(loaded.platform.clusters)
     assert loaded.platform.clusters["dev"].max_severity is not AlertSeverity.PAGE
     assert files.SNAPSHOTS == "snapshots"
+
+
+def test_other_texts_are_laid_upon_what_was_read(tmp_path: Path) -> None:
+    """What somebody writes into the folder meanwhile is not seen, and shows in the digest."""
+    (tmp_path / "teams.yaml").write_text(TEAM_TEXT)
+    loaded = load(tmp_path)
+    assert read(tmp_path).digest == loaded.texts.digest
+    (tmp_path / "teams.yaml").write_text("kind: Broken\n")
+    other = with_texts(loaded, {"more.yaml": TEAM_TEXT.replace("name: one", "name: two")})
+    assert sorted(other.platform.teams) == ["one", "two"]
+    assert other.problems == ()
+    assert len({loaded.texts.digest, other.texts.digest, read(tmp_path).digest}) == 3
+    (tmp_path / "teams.yaml").write_text(TEAM_TEXT)
+    assert read(tmp_path).digest == loaded.texts.digest
+
+
+TEAM_TEXT = """\
+apiVersion: pilothouse.dev/v1
+kind: Team
+metadata: {name: one}
+spec:
+  members: [{user: ann}, {user: bob}]
+  receivers: [{severity: page, email: a@bank.example}, {severity: ticket, email: a@bank.example}]
+"""

@@ -1,6 +1,7 @@
 import pytest
 from support.access_portal import access_portal
 from support.access_values import csr, key
+from support.access_world import declare_api_ca
 from support.portal import bearer
 
 from pilothouse.portal.api import document
@@ -51,6 +52,31 @@ def test_profiles_and_a_certificate(site):
     assert "recorded as given back" in alice.post(f"/give-back/{issued['serial']}", {})["meaning"]
     assert alice.post(f"/give-back/{issued['serial']}", {}, 409)["detail"].endswith("has ended already")
     assert alice.get("/certificates")["items"][0]["state"] == "given-back"
+
+
+def test_the_authority_of_the_api_server_comes_with_the_certificate(tmp_path):
+    with access_portal(tmp_path, ("alice",)) as (app, world, _):
+        file = tmp_path / "api-ca.crt"
+        declare_api_ca(world.platform, file)
+        body = {"profile": "developer", "cluster": "dev", "csr": csr(key("alice"))}
+        alice = Api(app, "alice")
+        known = alice.get("/authorities/dev")["pem"]
+
+        def issued():
+            found = alice.post("/certificates", body, 201)
+            return found["server_authority"], found["server_note"]
+
+        assert issued() == (
+            "",
+            f"the authority of dev's API server is not known to the portal: {file} cannot be read: "
+            "No such file or directory",
+        )
+        file.write_text(f"a word before\n{known}{known}")
+        assert issued() == (known * 2, "")
+        # A file that is declared by mistake is not handed out.
+        file.write_text("hvs.secret")
+        authority, note = issued()
+        assert (authority, note.endswith(f"{file} holds no certificate in PEM")) == ("", True)
 
 
 def test_an_elevation(site):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,19 @@ def test_the_api_shows_what_the_pages_show(app: Flask) -> None:
     assert client.get("/api/v1/problems?severity=awful", headers=headers).status_code == 422
     assert client.get("/api/v1/jobs", headers=headers).json == {"items": []}
     assert client.get("/api/v1/none", headers=headers).status_code == 404
+
+
+def test_the_api_says_how_often_a_job_has_failed_and_who_ran_it(app: Flask) -> None:
+    store = app.config["STORE"]
+    jobs.register(store, "render", "Render", "every 5 minutes", NOW)
+    held = jobs.claim(store, "render", "worker-1", NOW, timedelta(minutes=5))
+    assert held is not None
+    jobs.finish(store, held, jobs.JobState.FAILED, "no space", NOW, timedelta(minutes=5))
+    (item,) = app.test_client().get("/api/v1/jobs", headers=bearer(app, "payments-1")).json["items"]
+    assert (item["state"], item["failures"], item["holder"]) == ("failed", 1, "worker-1")
+    assert datetime.fromisoformat(item["failing_since"]) == NOW
+    schema = app.test_client().get("/api/v1/openapi.json").json["components"]["schemas"]["JobOut"]
+    assert {"failures", "failing_since", "holder"} <= set(schema["required"])
 
 
 def _paths(rule: str) -> list[str]:

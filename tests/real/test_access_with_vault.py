@@ -115,8 +115,8 @@ class Day:
         return self.run("access", "login", "--server", self.portal, "--user", user, stdin=f"{PASSWORD}\n")
 
     def cert(self, profile: str, *more: str, code: int = 0) -> str:
-        ca = str(self.api.ca_file)
-        return self.run("access", "cert", profile, "-c", self.site.name, "--api-ca", ca, *more, code=code)
+        """kubectl then knows the API server by what the Cluster document names as its authority."""
+        return self.run("access", "cert", profile, "-c", self.site.name, *more, code=code)
 
     def kubectl(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         config = self.home / "pilothouse" / "kubeconfig" / f"{self.site.name}.yaml"
@@ -223,6 +223,9 @@ def test_the_day_of_an_engineer(day: Day) -> None:
     assert "for which of your teams?" in day.cert("developer", code=2)
     assert "alice may act as developer.payments" in day.cert("developer", "--team", "payments")
 
+    config = yaml.safe_load((day.home / f"pilothouse/kubeconfig/{day.site.name}.yaml").read_text())
+    (cluster,) = (item["cluster"] for item in config["clusters"])
+    assert set(cluster) == {"server", "certificate-authority-data"}
     listed = testbed.accepted(day.kubectl("get", "pods", "-n", day.namespaces["payments"], "-o", "name"))
     assert listed.strip() == "pod/api-1"
     for forbidden in (

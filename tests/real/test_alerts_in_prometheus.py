@@ -81,6 +81,30 @@ def test_a_missing_leaf_is_known_at_once_and_until_rates_are_whole(promtool: Pat
     )
 
 
+def test_the_leaf_of_kube_state_metrics_is_known_to_be_away_before_what_it_scrapes(
+    promtool: Path, tmp_path: Path
+) -> None:
+    """So that what the leaf takes along is held back from its first moment to its last (`leaf-away`)."""
+    series = {
+        'up{job="federate",instance="leaf-0"}': "1x9 0x19 1x20",
+        'up{job="federate",instance="leaf-1"}': "1x60",
+        'up{job="kube-state-metrics",instance="ksm"}': "1x9 stale _x20 1x20",
+    }
+    query = (
+        'count by (alertname, severity) (ALERTS{alertname=~"PrometheusLea.+|KubeStateMetricsDown",alertstate="firing"})'
+    )
+    guard = '{alertname="PrometheusLeavesMissing",severity="info"}'
+    down = '{alertname="PrometheusLeafDown",severity="page"}'
+    taken = '{alertname="KubeStateMetricsDown",severity="page"}'
+    fires(
+        promtool,
+        tmp_path,
+        series,
+        query,
+        {"10m": [guard], "13m": [guard, down], "20m": [guard, down, taken], "30m": [guard, taken], "32m": [guard]},
+    )
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.75, False), (0.9, True)])
 def test_a_service_near_its_sample_limit_is_told_in_time(
     share: float, expected: bool, promtool: Path, tmp_path: Path

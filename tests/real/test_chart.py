@@ -171,6 +171,22 @@ def test_the_portal_and_the_numbers_of_its_worker_are_reached(helm: Path) -> Non
     assert [port["port"] for rule in off["ingress"] for port in rule["ports"]] == [8420]
 
 
+def test_the_scrape_jobs_of_the_bundle_find_the_ports_of_the_chart(helm: Path) -> None:
+    jobs = {
+        name: yaml.safe_load((ROOT / "collectors" / "scrape" / f"{name}.yaml").read_text(encoding="utf-8"))["discover"]
+        for name in ("pilothouse", "pilothouse-worker")
+    }
+
+    def found(*arguments: str) -> set[str]:
+        pod = one(rendered(helm, *arguments), "Deployment")["spec"]["template"]
+        ports = {port["name"] for item in pod["spec"]["containers"] for port in item.get("ports", ())}
+        assert all(job["selector"].items() <= pod["metadata"]["labels"].items() for job in jobs.values())
+        return {name for name, job in jobs.items() if job["port"] in ports}
+
+    assert found() == {"pilothouse", "pilothouse-worker"}
+    assert found("--set", "worker.metricsPort=0") == {"pilothouse"}
+
+
 def test_applying_is_granted_only_where_it_is_said(helm: Path) -> None:
     def verbs(*arguments: str) -> set[str]:
         rules = one(rendered(helm, *arguments), "ClusterRole", "pilothouse-pilothouse")["rules"]

@@ -86,6 +86,13 @@ def write_platform(root: Path) -> Path:
     return root
 
 
+def declare_api_ca(root: Path, file: Path) -> None:
+    """Name the file as the authority of dev's API server."""
+    path, url = root / "platform.yaml", 'url: "https://api.dev.bank.example:6443"'
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(url, f'{url}, caFile: "{file}"'), encoding="utf-8")
+
+
 @dataclass
 class World:
     """`clock` gives `now`, which a test may move; serials count from 1000."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import calico_crds
 
 from pilothouse.files.content import example
 from pilothouse.files.git import Repository
@@ -92,6 +93,25 @@ def test_what_holds_is_what_prod_declares(written: rendering.Opened, stack: Simp
         assert [item.condition for item in service.alerts] == [item.condition for item in kept]
         for alert, before in zip(service.alerts, kept, strict=True):
             assert alert.for_seconds <= max(before.for_seconds / stack.bank.HASTE, stack.bank.INTERVAL)
+
+
+def test_calicos_kinds_are_those_that_the_api_server_is_given(
+    written: rendering.Opened, stack: SimpleNamespace
+) -> None:
+    group, _, version = stack.bank.CALICO.partition("/")
+    assert calico_crds.GROUPS[group] == version
+    given = {item["spec"]["names"]["kind"] for item in calico_crds.definitions(group)}
+    _, derived = rendering.derive_cluster(written, stack.bank.CLUSTER, datetime.now(UTC).date())
+    found = {
+        item["kind"] for document in derived.artifacts for item in _manifests(document.data)
+        if item.get("apiVersion") == stack.bank.CALICO
+    }  # fmt: skip
+    assert {"GlobalNetworkSet", "StagedKubernetesNetworkPolicy"} <= found <= given
+
+
+def _manifests(data: Any) -> list[dict[str, Any]]:
+    """The objects of a document, which holds one or several."""
+    return [item for item in (data if isinstance(data, list | tuple) else (data,)) if isinstance(item, dict)]
 
 
 def test_alerts_of_the_bundle_hurry_too(stack: SimpleNamespace, tmp_path: Path, root: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -79,6 +82,44 @@ def test_reload_takes_what_others_pushed_and_gives_what_was_committed_here(upkee
     assert "pushed" not in upkeep.reload().message
 
 
+def test_an_apply_that_was_asked_for_takes_what_was_agreed_to_elsewhere(upkeep: Upkeep, tmp_path: Path) -> None:
+    bare = tmp_path / "remote.git"
+    run(tmp_path, "clone", "--quiet", "--bare", str(upkeep.root), str(bare))
+    here, portal = clone(str(bare), tmp_path / "here"), clone(str(bare), tmp_path / "portal")
+    upkeep.root = here.path
+    upkeep.reload()
+    head = portal.commit({"note.txt": "agreed\n"}, "Agreed", "alice", "alice@localhost")
+    portal.push()
+    seen: list[str] = []
+
+    def apply(context: Upkeep) -> Outcome:
+        outcome = context.apply()
+        seen.append(here.head())
+        return outcome
+
+    worker = Worker(upkeep, (Job("apply", "Apply", timedelta(hours=1), apply),), poll=0.05)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        wait_for(upkeep.store, "apply", JobState.OK)
+        jobs.request(upkeep.store, "apply", "alice", upkeep.clock())
+        deadline = time.monotonic() + 20
+        while len(seen) < 2:
+            assert time.monotonic() < deadline, jobs.everything(upkeep.store)
+            time.sleep(0.02)
+        wait_for(upkeep.store, "apply", JobState.OK)
+        bare.rename(tmp_path / "away.git")
+        jobs.request(upkeep.store, "apply", "alice", upkeep.clock())
+        last = wait_for(upkeep.store, "apply", JobState.PROBLEMS)
+    finally:
+        worker.stop()
+        thread.join()
+    assert seen[0] != head, "in its period it takes what the last reload pulled"
+    assert seen[1:] == [head, head]
+    assert last.message.startswith("not pulled: ")
+    assert last.message.endswith("; dev: not applied: its token is not here")
+
+
 def test_render_writes_each_cluster_and_keeps_it_when_a_document_breaks(upkeep: Upkeep) -> None:
     assert upkeep.render().state is JobState.OK
     rendered = upkeep.data / "rendered" / "prod" / "alertmanager" / "alertmanager.yaml"
@@ -108,8 +149,6 @@ def test_drift_sees_an_edit_by_hand(upkeep: Upkeep) -> None:
 
 def test_drift_compares_the_objects_of_ours_in_a_snapshot(upkeep: Upkeep) -> None:
     """A snapshot that holds what was rendered, with one object edited and one gone."""
-    import json
-
     from pilothouse.workflows import rendering
 
     opened = rendering.open_platform(upkeep.root)
@@ -246,6 +285,57 @@ def test_a_worker_that_is_told_to_stop_lets_its_run_end(upkeep: Upkeep) -> None:
     assert not thread.is_alive()
     states = {job.name: job.state for job in jobs.everything(upkeep.store)}
     assert states == {"long": JobState.OK, "next": JobState.WAITING}, "what had not begun is not begun"
+
+
+def test_a_job_that_waits_for_its_turn_is_not_warned_of(upkeep: Upkeep, caplog: pytest.LogCaptureFixture) -> None:
+    """Its period ends while another job runs on: the run that waits is the one that is due."""
+    begun, go_on = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def long(_: Upkeep) -> Outcome:
+        begun.set()
+        assert go_on.wait(20)
+        return Outcome(JobState.OK, "done")
+
+    def short(_: Upkeep) -> Outcome:
+        ran.append("short")
+        return Outcome(JobState.OK, "done")
+
+    upkeep.clock = lambda: datetime.now(UTC)
+    table = (Job("long", "Long", timedelta(hours=1), long), Job("short", "Short", timedelta(hours=1), short))
+    worker = Worker(upkeep, table, poll=0.02)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        assert begun.wait(20)
+        for name in ("short", "long"):
+            now = datetime.now(UTC)
+            worker._scheduler.get_job(name).modify(next_run_time=now)
+            until = time.monotonic() + 20
+            while worker._scheduler.get_job(name).next_run_time <= now:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        go_on.set()
+        wait_for(upkeep.store, "short", JobState.OK)
+    finally:
+        go_on.set()
+        worker.stop()
+        thread.join(20)
+    assert ran == ["short"]
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("apscheduler")] == []
+
+
+def test_what_a_library_warns_of_is_a_line_like_the_others() -> None:
+    script = (
+        "import logging; from pilothouse import logs; logs.configure('worker'); logs.configure('worker')\n"
+        "logging.getLogger('urllib3').warning('pool of %s is full', 'vault')\n"
+        "logging.getLogger('urllib3').info('nothing to warn of')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    found = json.loads(line)
+    assert (found["event"], found["logger"]) == ("pool of vault is full", "urllib3")
+    assert (found["level"], found["process"]) == ("warning", "worker")
 
 
 def test_a_job_that_fails_is_tried_again_sooner(upkeep: Upkeep) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,14 +15,15 @@ import pytest
 from support.egress_world import FILES, service, write
 
 from pilothouse.access.permissions import Person, person_of
-from pilothouse.files.git import Repository, init
-from pilothouse.problems import Conflict, Denied, Invalid
-from pilothouse.store import Store, proposals
+from pilothouse.files.git import Repository, init, run
+from pilothouse.problems import Conflict, Denied, Invalid, has_errors
+from pilothouse.store import Store, events, proposals
 from pilothouse.store.proposals import Proposal, State
 from pilothouse.workflows import commits, egress
 from pilothouse.workflows import proposals as steps
 from pilothouse.workflows.proposals import Desk
 from pilothouse.workflows.rendering import open_platform
+from pilothouse.workflows.upkeep import Upkeep
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 QUOTES = {"to": {"service": "money/quotes"}, "ports": ["http"]}
@@ -317,3 +322,184 @@ def test_a_team_without_approvers_is_asked_as_a_whole(site: Site) -> None:
     platform = site.desk.platform
     assert steps.asked(platform, "team:money") == ("money-one", "money-two")
     assert steps.asked(platform, "team:nobody") == ()
+
+
+# ---------------------------------------------------------------- several at once
+
+
+def test_a_commit_that_is_half_written_is_no_platform_to_judge_upon(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever submits while another one's two files are being replaced is judged on a whole platform, and waits."""
+    asked = site.submit(site.draft("shop/cart", "shop-one", QUOTES))
+    second = site.draft("shop/web", "shop-three", RATES)
+    desk, person = site.desk, site.person("shop-three")
+    half, go = threading.Event(), threading.Event()
+    put, alone = Repository._put, Repository.alone
+
+    def slow(self: Repository, name: str, text: str | None) -> None:
+        put(self, name, text)
+        if not half.is_set():
+            half.set()
+            assert go.wait(20)
+
+    @contextmanager
+    def at_the_door(self: Repository) -> Iterator[None]:
+        assert not site.store._writing.locked(), "nobody waits for the repository while they hold the store"
+        if half.is_set():
+            go.set()
+        with alone(self):
+            yield
+
+    monkeypatch.setattr(Repository, "_put", slow)
+    monkeypatch.setattr(Repository, "alone", at_the_door)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(site.decide, asked, "team:money", "money-one")
+        assert half.wait(20)
+        torn = [problem for problem in open_platform(site.root).problems if problem.severity == "error"]
+        other = pool.submit(steps.submit, desk, second, second.version, person)
+        try:
+            states = [other.result(30).state, first.result(30).state]
+        finally:
+            go.set()
+    assert torn, "what lay there in between was no platform"
+    assert states == [State.COMMITTED, State.COMMITTED]
+    assert site.repository.is_clean()
+    assert [commit.body.split("Proposal: ")[1].split()[0] for commit in site.repository.log(limit=2)] == [
+        str(second.id),
+        str(asked.id),
+    ]
+
+
+def test_who_read_half_a_commit_reads_again_before_they_refuse(site: Site) -> None:
+    draft = site.draft("shop/web", "shop-one", {"to": {"service": "money/rates"}, "ports": ["grpc"]})
+    whole = FILES["rates.yaml"]
+    person = site.person("shop-one")
+    with ThreadPoolExecutor(1) as pool:
+        with site.repository.alone():
+            (site.root / "rates.yaml").write_text(whole.replace(", {name: grpc, containerPort: 9090}", ""))
+            desk = site.desk
+            assert has_errors(steps.look(desk, draft).problems)
+            waits = pool.submit(steps.submit, desk, draft, draft.version, person)
+            (site.root / "rates.yaml").write_text(whole)
+        assert waits.result(30).state is State.COMMITTED
+
+
+def test_a_text_that_never_was_committed_is_not_what_is_replaced(site: Site) -> None:
+    """The draft was written on what another one's commit put there, and took away again."""
+    (site.root / "cart.yaml").write_text(FILES["cart.yaml"].replace("team: shop", "team: shop\n  description: Cart"))
+    draft = site.draft("shop/cart", "shop-one", PUBLIC)
+    asked = site.submit(draft)
+    (site.root / "cart.yaml").write_text(FILES["cart.yaml"])
+    failed = site.decide(asked, "second-person:shop", "shop-two")
+    assert failed.state is State.FAILED
+    assert "cart.yaml has changed since it was read" in failed.error
+    assert "description" not in (site.root / "cart.yaml").read_text()
+
+
+def test_documents_that_have_errors_by_now_take_no_commit(site: Site) -> None:
+    asked = site.submit(site.draft("shop/cart", "shop-one", PUBLIC))
+    desk = site.desk
+    site.elsewhere("rates.yaml", FILES["rates.yaml"].replace("team:", "taem:"))
+    failed = steps.decide(desk, asked, asked.version, "second-person:shop", site.person("shop-two"), True)
+    assert failed.state is State.FAILED
+    assert "its documents have errors now" in failed.error
+
+
+# ---------------------------------------------------------------- what was found at the submit holds
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the proposals whose effect was computed, one for each time."""
+    found: list[int] = []
+    look = steps.look
+
+    def counted(desk: Desk, proposal: Proposal, author: Person | None = None) -> egress.Preview:
+        found.append(proposal.id)
+        return look(desk, proposal, author)
+
+    monkeypatch.setattr(steps, "look", counted)
+    return found
+
+
+def test_what_was_found_at_the_submit_is_not_computed_again(site: Site, looked: list[int]) -> None:
+    asked = site.submit(site.draft("shop/cart", "shop-one", QUOTES))
+    assert len(looked) == 1
+    assert site.decide(asked, "team:money", "money-one").state is State.COMMITTED
+    assert len(looked) == 1
+    assert site.submit(site.draft("shop/web", "shop-one", RATES)).state is State.COMMITTED
+    assert len(looked) == 2, "also where nobody must agree"
+
+
+def test_another_platform_by_now_is_judged_again(site: Site, looked: list[int], tmp_path: Path) -> None:
+    def change_a_document() -> None:
+        site.elsewhere("web.yaml", service("shop/web", "shop", "  description: Pages\n"))
+
+    def change_a_snapshot() -> None:
+        (site.root / "snapshots").mkdir()
+        (site.root / "snapshots" / "dev.json").write_text('{"apiVersion": "v1", "kind": "List", "items": []}')
+
+    def change_the_day() -> None:
+        site.now = NOW + timedelta(days=1)
+
+    for change in (change_a_document, change_a_snapshot, change_the_day):
+        target = f"203.0.113.{len(looked) * 4}/30"
+        item = {**PUBLIC, "to": {"cidr": target}}
+        asked = site.submit(site.draft("shop/cart", "shop-one", item))
+        before = len(looked)
+        change()
+        done = site.decide(asked, "second-person:shop", "shop-two")
+        assert (done.state, done.error) == (State.COMMITTED, "")
+        assert len(looked) == before + 1, change.__name__
+
+
+def test_what_was_edited_is_not_judged_by_what_was_found_before(site: Site, looked: list[int]) -> None:
+    asked = site.submit(site.draft("shop/cart", "shop-one", PUBLIC))
+    assert asked.draft.data["standing"]
+    desk, person = site.desk, site.person("shop-one")
+    target = egress.target(desk.opened, "shop/cart")
+    text = egress.with_edges(target.text, "shop/cart", [QUOTES])
+    found = egress.preview(desk.opened, "shop/cart", text, NOW.date(), author=person)
+    edited = steps.save(desk, found, person, "", "Because", asked, asked.version)
+    assert "standing" not in edited.draft.data
+    before = len(looked)
+    assert site.submit(edited).state is State.SUBMITTED
+    assert len(looked) == before + 1
+
+
+# ---------------------------------------------------------------- a remote
+
+
+@pytest.fixture
+def cloned(tmp_path: Path) -> Site:
+    """The platform as a clone of a bare repository, `remote.git` beside it."""
+    site = Site(tmp_path)
+    bare = tmp_path / "remote.git"
+    run(tmp_path, "clone", "--quiet", "--bare", str(site.root), str(bare))
+    run(site.root, "remote", "add", "origin", str(bare))
+    run(site.root, "fetch", "--quiet", "origin")
+    run(site.root, "branch", "--quiet", "--set-upstream-to=origin/main")
+    return site
+
+
+def test_a_commit_is_sent_at_once(cloned: Site, tmp_path: Path) -> None:
+    done = cloned.submit(cloned.draft("shop/web", "shop-one", RATES))
+    assert run(tmp_path / "remote.git", "rev-parse", "main").stdout.strip() == done.commit
+    assert events.find(cloned.store, events.Filter(kind="proposal.unsent"))[1] == 0
+
+
+def test_a_commit_that_cannot_be_sent_is_said_and_stays(cloned: Site, tmp_path: Path) -> None:
+    bare = tmp_path / "remote.git"
+    bare.rename(tmp_path / "away.git")
+    done = cloned.submit(cloned.draft("shop/web", "shop-one", RATES))
+    assert done.state is State.COMMITTED
+    assert cloned.repository.head() == done.commit
+    assert cloned.repository.ahead() == 1
+    ((event,), _) = events.find(cloned.store, events.Filter(kind="proposal.unsent"))
+    assert "The remote does not have it yet" in event.message
+    assert event.subject == str(done.id)
+    (tmp_path / "away.git").rename(bare)
+    upkeep = Upkeep(cloned.store, cloned.root, tmp_path / "data", lambda: NOW, lambda *_: None)
+    assert "pushed 1 commit" in upkeep.reload().message
+    assert run(bare, "rev-parse", "main").stdout.strip() == done.commit

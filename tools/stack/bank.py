@@ -28,6 +28,8 @@ INTERVAL = 2
 SERVICES, NODES = "10.96.0.0/16", "10.95.0.0/24"
 AUTHORITY = f"pki-{CLUSTER}"
 """Vault's mount of the authority."""
+CALICO = "projectcalico.org/v3"
+"""The API group of Calico's kinds, which the API server serves without a Calico behind them."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,15 @@ class Addresses:
     """The pods' network: real addresses of this machine, at which generated exporters answer."""
 
 
-def write(root: Path, addresses: Addresses, calico: str = "") -> Path:
-    """The platform's folder as a Git repository of one commit. `calico` is the API group of Calico's kinds, or ""."""
+def write(root: Path, addresses: Addresses) -> Path:
+    """The platform's folder as a Git repository of one commit."""
     bank = example()
     for kind in ("teams", "services", "profiles", "policies"):
         for path in sorted((bank / kind).rglob("*.yaml")):
             documents = yaml.safe_load_all(path.read_text(encoding="utf-8"))
             _save(root / path.relative_to(bank), *(_document(item, addresses) for item in documents))
     shutil.copy(bank / "platform.yaml", root / "platform.yaml")
-    _save(root / "clusters" / f"{CLUSTER}.yaml", cluster(addresses, calico))
+    _save(root / "clusters" / f"{CLUSTER}.yaml", cluster(addresses))
     for name, data in content(addresses).items():
         _save(root / name, data)
     git.init(root).commit_all("The bank on this machine", "pilothouse", "pilothouse@localhost")
@@ -81,7 +83,7 @@ def _save(path: Path, *documents: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------- documents
 
 
-def cluster(addresses: Addresses, calico: str = "") -> dict[str, Any]:
+def cluster(addresses: Addresses) -> dict[str, Any]:
     """The Cluster document: loopback addresses, its own token and CA files."""
     like = yaml.safe_load((example() / "clusters" / f"{LIKE}.yaml").read_text(encoding="utf-8"))["spec"]
     spec: dict[str, Any] = {
@@ -90,7 +92,7 @@ def cluster(addresses: Addresses, calico: str = "") -> dict[str, Any]:
         "serviceCIDRs": [SERVICES],
         "nodeCIDRs": [NODES],
         "versions": like["versions"],
-        **({"calico": {"apiVersion": calico}} if calico else {}),
+        "calico": {"apiVersion": CALICO},
         "prometheus": {"shards": SHARDS},
         "enforcement": like["enforcement"],
         "maxSeverity": "page",

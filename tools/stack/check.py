@@ -25,6 +25,8 @@ PATIENCE = 60.0
 ADMIN = "peggy"
 LEAF = "prometheus-leaf-0"
 FIRING = "/alerts/firing"
+CALICO = ("globalnetworksets", "stagedkubernetesnetworkpolicies")
+"""Calico's kinds of which the bank has some."""
 REMOVED = '[{"op": "remove", "path": "/spec/egress/0"}]'
 
 
@@ -98,6 +100,10 @@ class Checks:
         self.until(lambda: logs.sent, lambda: f"Elasticsearch took no record: {logs.reason}")
         self.want(not logs.refused, f"Elasticsearch refused {logs.refused} records: {logs.reason}")
         self.saw(f"Elasticsearch took {logs.sent} log records and refused none")
+        for kind in CALICO:
+            held = self.kubectl("get", f"{kind}.projectcalico.org", "-A", "-o", "name").splitlines()
+            self.want(held, f"the API server has no {kind}, which the declarations lead to")
+            self.saw(f"the API server has {len(held)} {kind}")
         self.until(self.loaded, lambda: "the servers have loaded something else than what is rendered")
         self.saw("pilothouse alerts loaded: Alertmanager and all of Prometheus have loaded what is rendered")
 
@@ -124,7 +130,7 @@ class Checks:
         """Get a certificate, and use it with kubectl."""
         user, file = "alice", self.stack.folder / "homes" / "alice.kubeconfig"
         self.log_in(user)
-        asked = ("access", "cert", "developer", "--cluster", bank.CLUSTER, "--api-ca", self.stack.api_ca)
+        asked = ("access", "cert", "developer", "--cluster", bank.CLUSTER)
         got = self.json(user, *asked, "--kubeconfig", file)
         self.saw(f"{got['user']} may act as {got['profile']} until {got['not_after']}, signed by Vault")
         pods = self.kubectl("get", "pods", "-n", "payments", "-o", "name", kubeconfig=file).splitlines()

@@ -56,7 +56,7 @@ Five things to try in another terminal, in this folder. First of all:
 
 1. Get a certificate, and use it with kubectl:
      pilothouse access login --user alice
-     pilothouse access cert developer --cluster {cluster} --api-ca {_short(stack.api_ca)} --kubeconfig {mine}
+     pilothouse access cert developer --cluster {cluster} --kubeconfig {mine}
      kubectl --kubeconfig {mine} get pods -n payments
      kubectl --kubeconfig {mine} get pods -n ledger     # forbidden: another team's
      kubectl --kubeconfig {mine} auth whoami

@@ -17,7 +17,7 @@ from stack import bank, load, people, workloads
 from stack.delivery import Delivery
 from stack.machine import Failed, claim_network, consecutive, port_free, resident
 from stack.shell import Shell
-from support import testbed
+from support import calico_crds
 from support.bed import directory, elasticsearch, kubernetes, monitoring, process, vault
 from support.bed.process import Server
 from support.bed.web import request
@@ -32,11 +32,11 @@ PORTAL_PORT = 8420
 RENDERED = "rendered"
 SNAPSHOT = (
     "namespaces,nodes,pods,services,endpointslices,serviceaccounts,networkpolicies,ingresses,"
-    "roles,rolebindings,clusterroles,clusterrolebindings"
+    "roles,rolebindings,clusterroles,clusterrolebindings,"
+    "networkpolicies.projectcalico.org,globalnetworkpolicies.projectcalico.org,stagednetworkpolicies.projectcalico.org,"
+    "networksets.projectcalico.org,globalnetworksets.projectcalico.org"
 )
 """As docs/snapshots.md says."""
-CRDS = testbed.REAL / "crds"
-CALICO_API = "projectcalico.org/v3"
 
 
 @dataclass
@@ -89,11 +89,6 @@ class Stack:
         """An administrator's."""
         return self.folder / "admin.kubeconfig"
 
-    @property
-    def api_ca(self) -> Path:
-        """The authority of the API server's own certificate."""
-        return self.folder / "api-ca.crt"
-
     # ------------------------------------------------------------ start
 
     def start(self) -> None:
@@ -111,7 +106,6 @@ class Stack:
         self.servers |= {"etcd": self.kube.etcd, "kube-apiserver": self.kube.api}
         shutil.copy(self.kube.admin_kubeconfig, self.kubeconfig)
         self.kubeconfig.chmod(0o600)
-        shutil.copy(self.kube.ca_file, self.api_ca)
         kwok = kubernetes.start_kwok(self.kube)
         self.servers["kwok"] = kwok.server
         kwok.nodes(workloads.NODE_COUNT, f"{bank.CLUSTER}-worker")
@@ -177,10 +171,7 @@ class Stack:
         self._at_end.append(held.close)
         self.cluster = workloads.build(self.declared, self._real_pods(ports, state.port), self.pods)
         self.say(f"creating {len(self.cluster.objects)} objects: the bank's namespaces, workloads and pods")
-        for manifest in sorted(CRDS.glob("*.yaml")):
-            done = self.kube.kubectl("create", "-f", manifest)
-            if done.returncode:
-                raise Failed(f"the API server refuses {manifest.name}: {done.stderr}")
+        calico_crds.install(self.kube, bank.CALICO.partition("/")[0])
         workloads.create(self.kube, self.cluster.objects)
         self.exporters = load.expose(self.declared, self.cluster.scraped)
         self.controller = workloads.Controller(self.kube, state)
@@ -234,7 +225,7 @@ class Stack:
         )
         self.shell = Shell(self.folder, self.kubeconfig, self.addresses.portal)
         self.shell.write()
-        bank.write(self.platform, self.addresses, CALICO_API if CRDS.is_dir() else "")
+        bank.write(self.platform, self.addresses)
 
     def _set_up(self) -> None:
         """What an operator does once, by the commands that an operator has."""

@@ -73,10 +73,13 @@ class ObjectChange:
         return "add" if self.before is None else "remove" if self.after is None else "change"
 
     def text(self) -> str:
-        """A unified diff of both sides as YAML."""
+        """A unified diff of both sides as YAML, keys by name: the API server keeps no order of keys, so theirs would
+        make one rule less look like all rules written anew."""
         import difflib
 
-        before, after = (to_yaml(side).splitlines(keepends=True) if side else [] for side in (self.before, self.after))
+        before, after = (
+            to_yaml(_by_name(side)).splitlines(keepends=True) if side else [] for side in (self.before, self.after)
+        )
         return "".join(difflib.unified_diff(before, after, f"current {self.key}", f"desired {self.key}"))
 
 
@@ -180,6 +183,15 @@ def _cut(desired: Any, current: Any, owned: Any = None) -> Any:
             return list(current)
         return [_cut(left, right) for left, right in zip(desired, current, strict=True)]
     return current
+
+
+def _by_name(value: Any) -> Any:
+    """The same with the keys of all its mappings in order; lists stay, since their order means something."""
+    if isinstance(value, Mapping):
+        return {key: _by_name(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_by_name(item) for item in value]
+    return value
 
 
 def _owned_part(current: Any, owned: Any) -> Any:

@@ -52,7 +52,10 @@ def kubeconfig_options(command: Command) -> Command:
             help="For old kubectl.",
         ),
         click.option(
-            "--api-ca", default="", metavar="FILE", help="Authority of the API server's own certificate (PEM)."
+            "--api-ca",
+            default="",
+            metavar="FILE",
+            help="Authority of the API server's own certificate (PEM; default: as declared).",
         ),
         click.option(
             "--api-server", default="", metavar="URL", help="Address of the API server (default: as declared)."
@@ -283,7 +286,15 @@ def _obtain(
     from pilothouse.workflows import credential as work
 
     login = kept.login()
-    found = work.obtain(kept, login.user if login else "", sign, team)
+    answers: list[Signed] = []
+
+    def asked(csr: str) -> Signed:
+        answers.append(sign(csr))
+        return answers[-1]
+
+    found = work.obtain(kept, login.user if login else "", asked, team)
+    signed = answers[-1]
+    note = "" if api_ca else signed.note
     if api_server:
         found = replace(found, server=api_server)
         kept.keep(found)
@@ -294,12 +305,13 @@ def _obtain(
         "serial": found.serial,
         "not_after": found.not_after,
         "kubeconfig": "",
+        "note": note,
     }
     if found.server:
         path = kubeconfig or kept.kubeconfig_path(found.cluster, found.profile, bool(found.grant_id))
         authority = str(Path(api_ca).absolute()) if api_ca else ""
         version = f"client.authentication.k8s.io/{exec_version}"
-        data["context"] = kept.write_kubeconfig(path, found, _plugin(), version, authority)
+        data["context"] = kept.write_kubeconfig(path, found, _plugin(), version, authority, signed.server_authority)
         data["kubeconfig"] = str(path)
 
     def human() -> None:
@@ -311,6 +323,8 @@ def _obtain(
             click.echo(f"  export KUBECONFIG={data['kubeconfig']}")
         else:
             click.echo("  No address of the API server is declared: give --api-server URL to get a kubeconfig.")
+        if note:
+            click.echo(f"  Note: {note}. Where kubectl refuses the server, give it with --api-ca FILE.")
         if found.grant_id:
             click.echo(f"  When you are done: pilothouse access give-back {found.grant_id}")
 

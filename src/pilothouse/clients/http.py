@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 import urllib3
 
 from pilothouse.clients.calls import ONCE, Retry, measured
+from pilothouse.clients.reasons import reason_of
 from pilothouse.platform.model import Endpoint
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 
@@ -80,7 +81,7 @@ class Http:
         self._retry = retry
         self._scheme = scheme
         self._headers = dict(headers or {})
-        self._total = total
+        self._connect, self._read_timeout, self._total = connect, read, total
         self._pool = urllib3.PoolManager(
             num_pools=2,
             maxsize=8,
@@ -216,7 +217,8 @@ class Http:
             )
         else:
             hint = "is it up, is the address of the Cluster document right, and can this machine reach it?"
-        return Unavailable(f"{self.server} at {self.url} does not answer: {' '.join(str(reason).split())[:300]}", hint)
+        why = reason_of(failure, self._connect, self._read_timeout)
+        return Unavailable(f"{self.server} at {self.url} does not answer: {why}", hint)
 
     def _credentials(self) -> dict[str, str]:
         return authorization(self.endpoint, self._scheme)

@@ -36,10 +36,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A certificate, and the address of the cluster's API server ("" where none is declared)."""
+    """A certificate, and the cluster's API server: its address ("" where none is declared), and the authority of its
+    own certificate in PEM ("" where there is none; `note` says why it could not be read)."""
 
     issued: Issued
     server: str
+    server_authority: str = ""
+    note: str = ""
 
 
 def address(server: str) -> str:
@@ -165,7 +168,8 @@ class PortalClient:
 
     def _signed(self, answer: Mapping[str, Any]) -> Signed:
         try:
-            return Signed(Issued.from_dict(answer), str(answer.get("server", "")))
+            about = (str(answer.get(name, "")) for name in ("server", "server_authority", "server_note"))
+            return Signed(Issued.from_dict(answer), *about)
         except (KeyError, TypeError, ValueError) as failure:
             raise self._unreadable() from failure
 

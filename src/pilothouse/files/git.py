@@ -10,11 +10,12 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,8 +69,10 @@ def run(
     check: bool = True,
     remote: bool = False,
     env: Mapping[str, str] | None = None,
+    seconds: float = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run git in that folder. Raises `Unavailable` without git or after a timeout, `Invalid` when git refuses."""
+    """Run git in that folder. Raises `Unavailable` without git or after a timeout (of `seconds`), `Invalid` when git
+    refuses."""
     clean = {name: os.environ[name] for name in _KEPT if name in os.environ}
     clean |= {
         "LC_ALL": "C.UTF-8",
@@ -82,30 +85,39 @@ def run(
     if not remote:  # credentials of the user's own configuration are for the remote alone
         clean["GIT_CONFIG_GLOBAL"] = os.devnull
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
-    timeout = _REMOTE_SECONDS if remote else _LOCAL_SECONDS
+    timeout = seconds or (_REMOTE_SECONDS if remote else _LOCAL_SECONDS)
     try:
-        done = subprocess.run(
-            ["git", *settings, *arguments],
-            cwd=folder,
-            env={**clean, **(env or {})},
-            input=stdin,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
+        done = _run(["git", *settings, *arguments], folder, {**clean, **(env or {})}, stdin, timeout)
     except FileNotFoundError as failure:
         if not folder.is_dir():
             raise Invalid(f"there is no folder {folder}", "give the folder of the repository") from failure
         raise Unavailable("the program git is missing", "install git, which keeps the platform's history") from failure
     except subprocess.TimeoutExpired as failure:
         raise Unavailable(
-            f"git {arguments[0]} did not end within {timeout} s", "check the network and the repository's address"
+            f"git {arguments[0]} did not end within {timeout:g} s", "check the network and the repository's address"
         ) from failure
     if check and done.returncode:
         raise _refusal(folder, arguments[0], done.stderr)
     return done
+
+
+def _run(
+    command: list[str], folder: Path, env: Mapping[str, str], stdin: str, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run`, but what git started for the remote (ssh, an https helper) is ended with it, and not left
+    behind to wait for the network."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdin=pipe, stdout=pipe, stderr=pipe,
+        encoding="utf-8", errors="replace", start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _refusal(folder: Path, command: str, stderr: str) -> Exception:
@@ -257,8 +269,9 @@ class Repository:
 
     def pull(self) -> str:
         """Fast-forward to the remote's head and return it. `Conflict` when both sides have new commits."""
+        run(self.path, "fetch", "--quiet", remote=True)  # nobody waits for the network: this changes no file
         with self._locked():
-            run(self.path, "pull", "--quiet", "--ff-only", remote=True)
+            run(self.path, "merge", "--quiet", "--ff-only", "@{upstream}")
             return self.head()
 
     def ahead(self) -> int:
@@ -266,10 +279,13 @@ class Repository:
         done = run(self.path, "rev-list", "--count", "@{upstream}..HEAD", check=False)
         return int(done.stdout) if done.returncode == 0 else 0
 
-    def push(self) -> None:
-        """Send the commits to the remote. `Conflict` when it has newer ones."""
-        with self._locked():
-            run(self.path, "push", "--quiet", remote=True)
+    def push(self, seconds: float = 0) -> None:
+        """Send the commits to the remote. `Conflict` when it has newer ones, `Unavailable` where it takes longer."""
+        try:
+            run(self.path, "push", "--quiet", remote=True, seconds=seconds)
+        except Conflict:
+            if self.ahead():
+                raise  # else another push of this working copy, begun later, has sent them as well
 
     # ------------------------------------------------------------ within
 
@@ -348,11 +364,18 @@ class Repository:
 
     @contextmanager
     def _file_lock(self, folder: str) -> Iterator[None]:
-        with Path(folder, "pilothouse.lock").open("a", encoding="utf-8") as stream:
+        try:
+            lock = os.open(Path(folder, "pilothouse.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as failure:
+            raise Unavailable(
+                f"{self.path} cannot be written: {failure.strerror}",
+                "let the user that runs pilothouse write to its Git folder",
+            ) from failure
+        try:
             deadline = time.monotonic() + _LOCK_SECONDS
             while True:
                 try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
@@ -360,10 +383,9 @@ class Repository:
                             f"another process is writing to {self.path}", "wait until it has ended, and repeat"
                         ) from None
                     time.sleep(0.05)
-            try:
-                yield
-            finally:
-                fcntl.flock(stream, fcntl.LOCK_UN)
+            yield
+        finally:
+            os.close(lock)  # which releases it
 
 
 def _revision(rev: str) -> str:

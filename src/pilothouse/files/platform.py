@@ -6,9 +6,11 @@ not depend on where it lies; `LoadedPlatform.shown` turns them into paths that a
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from pilothouse.files.content import bundle_content, overlay, read_content
@@ -57,6 +59,8 @@ class LoadedPlatform:
     covered: Mapping[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
     covered_content: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By content path: the paths of the files that the effective one was laid over, lowest first."""
+    texts: Texts = field(default_factory=lambda: Texts(Tree()), repr=False)
+    """Everything that it was made from."""
 
     def shown(self, problems: Iterable[Problem]) -> Problems:
         """The problems with paths as the caller would open them: below the root as it was given."""
@@ -94,6 +98,31 @@ class _Layer:
     content: Tree
 
 
+@dataclass(frozen=True)
+class Texts:
+    """The files of a platform as they were read, and the problems of what it extends."""
+
+    bundle: Tree
+    layers: tuple[_Layer, ...] = ()
+    problems: Problems = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for equal texts at equal paths: two platforms with the same one are the same platform."""
+        found = hashlib.sha256()
+        for tree in (self.bundle, *(tree for layer in self.layers for tree in (layer.documents, layer.content))):
+            for source in tree.sources.values():
+                for part in (source.path, source.text):
+                    data = part.encode(errors="surrogateescape")
+                    found.update(b"%d:" % len(data) + data)
+            found.update(b"\n")
+        return found.hexdigest()
+
+    def changed(self, instead: Mapping[str, str | None]) -> Texts:
+        """With other texts in the platform's own folder, None for a file that is taken away."""
+        return replace(self, layers=(*self.layers[:-1], _changed(self.layers[-1], instead))) if instead else self
+
+
 def load(root: Path, instead: Mapping[str, str | None] | None = None) -> LoadedPlatform:
     """Read the platform in that folder.
 
@@ -103,14 +132,27 @@ def load(root: Path, instead: Mapping[str, str | None] | None = None) -> LoadedP
     Raises `Invalid` for a folder that is missing, is none, declares nothing, or holds what cannot be
     a declaration (a binary file, a file of more than 5 MB, a YAML bomb, a cycle of `extends`).
     """
+    found = read(root)
+    return _assembled(Path(root), found.changed(instead or {}))
+
+
+def read(root: Path) -> Texts:
+    """The texts of a platform as they are now; nothing is made of them yet. Raises as `load` does."""
     root = Path(root)
     _require_folder(root)
     layers: list[_Layer] = []
     problems: list[Problem] = []
     _collect(root, root, (), layers, problems)
-    if instead:
-        layers[-1] = _changed(layers[-1], instead)
-    bundle = bundle_content()
+    return Texts(bundle_content(), tuple(layers), tuple(problems))
+
+
+def with_texts(loaded: LoadedPlatform, instead: Mapping[str, str | None]) -> LoadedPlatform:
+    """As `load` with `instead`, upon what was read then: no file is looked at again."""
+    return _assembled(loaded.root, loaded.texts.changed(instead))
+
+
+def _assembled(root: Path, texts_read: Texts) -> LoadedPlatform:
+    bundle, layers, problems = texts_read.bundle, texts_read.layers, list(texts_read.problems)
     content = overlay(bundle.sources, *(layer.content.sources for layer in layers))
     effective = {id(source) for source in content.files.values()}
     problems += [
@@ -162,6 +204,7 @@ def load(root: Path, instead: Mapping[str, str | None] | None = None) -> LoadedP
         dict(sorted(places.items())),
         dict(sorted(covered.items())),
         _covered_content([bundle, *(layer.content for layer in layers)]),
+        texts_read,
     )
 
 

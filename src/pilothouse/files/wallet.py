@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -198,12 +199,18 @@ class Wallet:
         return self.root / "kubeconfig" / name
 
     def write_kubeconfig(
-        self, path: Path, credential: Credential, command: tuple[str, ...], api_version: str, authority_file: str = ""
+        self,
+        path: Path,
+        credential: Credential,
+        command: tuple[str, ...],
+        api_version: str,
+        authority_file: str = "",
+        authority: str = "",
     ) -> str:
         """Put the profile's context into that file (made if need be) and make it the current one; its name.
 
-        `command` runs `pilothouse access credential`; `authority_file` is what the API server's certificate is
-        checked against, the system's authorities where it is "".
+        `command` runs `pilothouse access credential`; `authority_file`, else `authority` (PEM), is what the API
+        server's certificate is checked against, the system's authorities where both are "".
         """
         name = f"{credential.role}@{credential.cluster}"
         with self.locked():
@@ -211,6 +218,8 @@ class Wallet:
             cluster: dict[str, Any] = {"server": credential.server}
             if authority_file:
                 cluster["certificate-authority"] = authority_file
+            elif authority:
+                cluster["certificate-authority-data"] = b64encode(authority.encode()).decode("ascii")
             _put(config["clusters"], {"name": credential.cluster, "cluster": cluster})
             arguments = [*command[1:], "--cluster", credential.cluster, "--profile", credential.profile]
             arguments += ["--team", credential.team] if credential.team else []

@@ -118,6 +118,9 @@ class JobOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     next_run_at: datetime | None
+    failures: int = Field(description="Failed runs since the last one that did not fail.")
+    failing_since: datetime | None = Field(description="The end of the first of them.")
+    holder: str = Field(description="The worker that runs it, or ran it last.")
 
 
 class ServiceList(BaseModel):
@@ -446,7 +449,7 @@ def problem_of(item: Problem) -> ProblemOut:
     )
 
 
-describe("get", "/api/v1/jobs", "The worker's jobs: last result and next run.", answer=JobList)
+describe("get", "/api/v1/jobs", "The worker's jobs: last result, failures in a row, and next run.", answer=JobList)
 
 
 @blueprint.get("/jobs")
@@ -465,6 +468,9 @@ def jobs() -> Response:
                     started_at=item.started_at,
                     finished_at=item.finished_at,
                     next_run_at=item.next_run_at,
+                    failures=item.failures,
+                    failing_since=item.failing_since,
+                    holder=item.holder,
                 )
                 for item in rows.everything(store())
             ]

@@ -89,6 +89,10 @@ class IssuedOut(BaseModel):
     authority: str = Field(description="The cluster's authority in PEM.")
     grant_id: str
     server: str = Field(description="Address of the cluster's API server, or empty.")
+    server_authority: str = Field(
+        description="What the API server's own certificate is checked against (PEM), or empty."
+    )
+    server_note: str = Field(description="Why that is empty, where it is declared and cannot be read.")
 
 
 class CertificateOut(BaseModel):
@@ -263,9 +267,8 @@ def _certificate(row: certificate_rows.Certificate) -> CertificateOut:
 
 def _issued(result: Issued) -> Response:
     issued(result)
-    declared = live().platform.clusters.get(result.cluster)
-    endpoint = declared.servers.kubernetes if declared else None
-    return answer(IssuedOut(**result.to_dict(), server=endpoint.url if endpoint else ""), 201)
+    to = access.api_server(live().platform, result.cluster)
+    return answer(IssuedOut(**result.to_dict(), server=to.url, server_authority=to.authority, server_note=to.note), 201)
 
 
 describe(

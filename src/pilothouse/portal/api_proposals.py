@@ -219,7 +219,7 @@ describe("post", BASE, "Propose a change.", body=ProposalIn, answer=ProposalDeta
 @blueprint.post("")
 def create() -> Response:
     given = body_of(ProposalIn)
-    here = egress_desk.desk()
+    here = steps.settled(egress_desk.desk())  # items are added to the text as it is, not as it was a moment ago
     found = _looked_at(here, given)
     egress.require_may(egress.may_propose(me(), found.target.service, here.platform))
     if given.submit:

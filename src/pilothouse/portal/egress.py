@@ -142,6 +142,8 @@ def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse
     except Invalid as failure:
         form.error("", f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")
     found = egress_desk.preview(here, key, form["yaml"])
+    if action == "submit" and not found.can_submit:
+        here, found = _read_again(here, found, form["yaml"])
     if action in ("draft", "submit") and not form.errors:
         answer = _store(form, here, found, earlier, submit=action == "submit")
         if answer is not None:
@@ -164,6 +166,15 @@ def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse
         ),
         status,
     )
+
+
+def _read_again(here: Desk, found: Preview, text: str) -> tuple[Desk, Preview]:
+    """What is about to be refused, upon the platform as it is now; not where another text would be replaced by now."""
+    fresh = steps.settled(here)
+    source = fresh.opened.loaded.source(found.target.path)
+    if fresh is here or source is None or source.text != found.target.text:
+        return here, found
+    return fresh, egress_desk.preview(fresh, found.target.service.key, text)
 
 
 def _remove(form: Form, target: Target, action: str) -> None:
@@ -199,7 +210,7 @@ def _store(form: Form, here: Desk, found: Preview, earlier: Proposal | None, sub
 
 def _said(proposal: Proposal) -> str:
     if proposal.state is State.COMMITTED:
-        return f"Committed as {proposal.commit[:12]}: nobody else had to agree."
+        return f"Committed as {proposal.commit[:12]}: nobody else had to agree.{egress_desk.unsent(proposal)}"
     if proposal.state is State.FAILED:
         return f"Not committed: {proposal.error}"
     return "Submitted. Those who must agree were told."
@@ -291,9 +302,10 @@ def decide(number: int) -> str | BaseResponse | tuple[str, int]:
     kept = steps.decide(desk(), found, _version(form), form["role"], me(), approve, form["comment"])
     egress_desk.after(kept, "agreed" if approve else "refused")
     flash(
-        {State.COMMITTED: f"Agreed, and committed as {kept.commit[:12]}.", State.REJECTED: "Refused."}.get(
-            kept.state, "Agreed."
-        )
+        {
+            State.COMMITTED: f"Agreed, and committed as {kept.commit[:12]}.{egress_desk.unsent(kept)}",
+            State.REJECTED: "Refused.",
+        }.get(kept.state, "Agreed.")
     )
     return redirect(url_for("egress.show", number=number))
 

@@ -59,6 +59,13 @@ def after(proposal: Proposal, step: str) -> None:
             jobs.request(store(), name, me().user, now())
 
 
+def unsent(proposal: Proposal) -> str:
+    """A sentence to go on with where the remote does not have the commit yet."""
+    if proposal.state is State.COMMITTED and Repository(portal().settings.platform).ahead():
+        return " The remote does not have it yet: the worker sends it."
+    return ""
+
+
 def _record(proposal: Proposal, step: str) -> None:
     text = proposal.draft.title if step != "failed" else f"{proposal.draft.title}: {proposal.error}"
     event = events.Event(now(), f"proposal.{step}", me().user, str(proposal.id), text[:500], address())

@@ -147,15 +147,24 @@ def edit(store: Store, identifier: int, version: int, draft: Draft, actor: str, 
 
 
 def submit(
-    store: Store, identifier: int, version: int, required: Iterable[Requirement], actor: str, now: datetime
+    store: Store,
+    identifier: int,
+    version: int,
+    required: Iterable[Requirement],
+    actor: str,
+    now: datetime,
+    standing: str = "",
 ) -> Proposal:
-    """Ask those who must agree. With nobody to ask it is approved at once."""
+    """Ask those who must agree. With nobody to ask it is approved at once. `standing` says what that was found from;
+    it is kept in `data` until somebody edits."""
     roles = [{"role": item.role, "why": item.why} for item in required]
     with store.write() as connection:
-        _step(connection, identifier, version, frozenset((State.DRAFT, State.REJECTED, State.FAILED)), "submitted")
+        states = frozenset((State.DRAFT, State.REJECTED, State.FAILED))
+        now_is = _step(connection, identifier, version, states, "submitted")
         connection.execute(delete(proposal_reviews).where(proposal_reviews.c.proposal_id == identifier))
         state = State.SUBMITTED if roles else State.APPROVED
-        return _move(connection, identifier, state, now, actor, "submitted", required=roles, error="")
+        data = {**now_is.draft.data, "standing": standing}
+        return _move(connection, identifier, state, now, actor, "submitted", required=roles, error="", data=data)
 
 
 def review(

@@ -14,13 +14,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import structlog
+from apscheduler.executors.base import MaxInstancesReachedError
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -39,6 +41,24 @@ PATIENCE = timedelta(seconds=1)
 AWAY_SECONDS = 1.0
 """Between two looks at a database that does not answer."""
 LOCK = "worker.lock"
+
+
+class _OneOfEach(ThreadPoolExecutor):  # type: ignore[misc]
+    """One thread. A job that waits for it, or runs, is not put there a second time; `left_out` is told its name.
+
+    A period that ends meanwhile, or a look at whose turn it is, is nothing to warn of: the run that waits does what is
+    due.
+    """
+
+    def __init__(self, left_out: Callable[[str], None]) -> None:
+        super().__init__(1)
+        self._left_out = left_out
+
+    def submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        try:
+            super().submit_job(job, run_times)
+        except MaxInstancesReachedError:
+            self._left_out(job.id)
 
 
 class Worker:
@@ -65,7 +85,9 @@ class Worker:
         self._made: dict[str, int] = {}
         """Of which run, by its fence, what lies in this worker's folder is the result."""
         # One thread: jobs share the platform that was read, and none is so urgent that two must run at once.
-        self._scheduler = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(1)})
+        # A turn that was left out is not queued: where it is still due, the next look brings it forward again.
+        executor = _OneOfEach(self._queued.discard)
+        self._scheduler = BackgroundScheduler(timezone="UTC", executors={"default": executor})
 
     def run(self) -> None:
         """Run every job once, then each in its period, until `stop` is called."""
@@ -170,6 +192,7 @@ class Worker:
 
     def _run(self, job: Job, held: Claim) -> Outcome:
         name, started = job.name, time.monotonic()
+        self.context.asked_by = held.asked_by
         outcome = self._outcome(job)
         self.metrics.runs.labels(name, outcome.state.value).inc()
         self.metrics.seconds.labels(name).observe(time.monotonic() - started)

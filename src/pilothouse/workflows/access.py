@@ -17,6 +17,7 @@ from pilothouse.access.grants import Grant, State
 from pilothouse.access.ledger import Entry, Recorded
 from pilothouse.access.permissions import Action, Certificate, Decision, Person, may
 from pilothouse.access.words import Statement
+from pilothouse.files.authorities import read_authorities
 from pilothouse.platform.model import AccessProfile, Platform
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, nearest, one_of
 from pilothouse.store import Store, ledger, users
@@ -155,6 +156,33 @@ def vaults(platform: Platform) -> tuple[VaultPlace, ...]:
         for _, cluster in sorted(platform.clusters.items())
         if cluster.authority.backend == "vault" and cluster.servers.vault is not None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServer:
+    """What a kubeconfig says of a cluster's API server. `authority` are the certificates (PEM) that its own one is
+    checked against, "" where none are declared or, as `note` says, none can be read."""
+
+    url: str = ""
+    authority: str = ""
+    note: str = ""
+
+
+def api_server(platform: Platform, cluster: str) -> ApiServer:
+    """As the Cluster document declares it, with what lies in its `caFile` on this machine. A certificate is good
+    without that, so a file that cannot be used is a note."""
+    declared = platform.clusters.get(cluster)
+    endpoint = declared.servers.kubernetes if declared else None
+    if endpoint is None:
+        return ApiServer()
+    if not endpoint.ca_file:
+        return ApiServer(endpoint.url)
+    try:
+        return ApiServer(endpoint.url, read_authorities(endpoint.ca_file))
+    except PilothouseError as failure:
+        return ApiServer(
+            endpoint.url, note=f"the authority of {cluster}'s API server is not known to the portal: {failure.message}"
+        )
 
 
 def claim(desk: Desk, token: str, grant_id: str, csr: str) -> Issued:

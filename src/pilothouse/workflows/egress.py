@@ -35,7 +35,7 @@ from pilothouse.problems import (
 from pilothouse.source import Source
 from pilothouse.workflows import neighbours, strays
 from pilothouse.workflows.neighbours import Neighbour
-from pilothouse.workflows.rendering import Opened, inputs_for, open_platform
+from pilothouse.workflows.rendering import Opened, inputs_for, with_texts
 
 KIND = "egress"
 
@@ -183,14 +183,15 @@ def preview(
 ) -> Preview:
     """What would follow if the file of the service had that text, on those clusters (none named: on all).
 
-    Whatever is wrong with the text is among the problems; it is never raised, so that nothing typed is lost.
+    Whatever is wrong with the text is among the problems; it is never raised, so that nothing typed is lost. The
+    platform is the one that was opened, whatever somebody writes into its folder meanwhile.
     """
     found = target(opened, key)
     if text == found.text:
         return Preview(found, {}, after=found.service)
     files = {found.path: text}
     try:
-        candidate = open_platform(opened.root, files, opened.kept)
+        candidate = with_texts(opened, files)
     except Invalid as failure:
         problem = error("egress/unreadable", failure.message, Place(found.path), failure.hint)
         return Preview(found, files, (problem,), is_known=False)
@@ -201,7 +202,7 @@ def preview(
     )
     if after is not None and not besides and (along := _companions(opened, candidate, found.service, after, files)):
         files |= along
-        candidate = open_platform(opened.root, files, opened.kept)
+        candidate = with_texts(opened, files)
         after = candidate.loaded.platform.services.get(key)
         problems = list(new_problems(opened.problems, candidate.problems))
     problems += besides

@@ -6,23 +6,31 @@ which the author goes on.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from pilothouse import __version__
 from pilothouse.access.permissions import Person, person_of
+from pilothouse.files import platform as platform_files
 from pilothouse.files.git import Repository
 from pilothouse.platform.model import Platform
+from pilothouse.policies.effect import new_problems
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, has_errors
-from pilothouse.store import Store, jobs, proposals
+from pilothouse.store import Store, events, jobs, proposals
+from pilothouse.store.events import Event
 from pilothouse.store.proposals import Draft, Proposal, Requirement, State
-from pilothouse.workflows import commits, egress
+from pilothouse.workflows import commits, egress, rendering
 from pilothouse.workflows.egress import InputsOf, Preview
 from pilothouse.workflows.rendering import Opened
 
 OPEN_FOR = timedelta(days=30)
 """An open proposal that nobody touches for so long is withdrawn by the worker."""
+PUSH_SECONDS = 10.0
+"""How long whoever agreed waits for the remote; what is not sent then is sent by the worker."""
 
 Tell = Callable[[tuple[str, ...], str, str], None]
 """Told (users, subject, text) when somebody should know; must not raise."""
@@ -43,6 +51,32 @@ class Desk:
     @property
     def platform(self) -> Platform:
         return self.opened.loaded.platform
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nothing of ours writes to the documents meanwhile. Nobody asks for it within a `Store.write`: whoever is
+        alone may write to the store, never the other way round."""
+        return self.repository.alone() if self.repository.is_repository() else nullcontext()
+
+
+def anew(desk: Desk) -> Desk:
+    """The desk with the platform as it is now, never in the middle of somebody's commit; the same desk where that is
+    what was read. `Invalid` where the documents have errors by now that they did not have."""
+    was = desk.opened
+    with desk.alone():
+        if platform_files.read(was.root).digest == was.loaded.texts.digest:
+            return desk
+        opened = rendering.open_platform(was.root, kept=was.kept)
+    if has_errors(problems := new_problems(was.problems, opened.problems)):
+        raise Invalid("the platform has changed, and its documents have errors now", "mend them first", problems)
+    return replace(desk, opened=opened, inputs_of=None)
+
+
+def settled(desk: Desk) -> Desk:
+    """The same for whoever is about to refuse or to replace something: what was read may have been half of a commit, or
+    be old by now. Where that cannot be found out, it is what was read; a commit looks again."""
+    with suppress(PilothouseError):
+        return anew(desk)
+    return desk
 
 
 def files_of(proposal: Proposal) -> Mapping[str, str]:
@@ -98,14 +132,18 @@ def submit(desk: Desk, proposal: Proposal, version: int, person: Person) -> Prop
     """Ask those who must agree. Where nobody must, it is committed at once: there is no gatekeeper."""
     if proposal.author != person.user:
         raise Denied("only its author submits a proposal", f"ask {proposal.author}")
-    found = look(desk, proposal, person)
+    desk = replace(desk, inputs_of=None)  # the snapshots as they are now: what is found here holds until the commit
+    standing, found = _standing(desk), look(desk, proposal, person)
+    if not found.can_submit and (fresh := settled(desk)) is not desk:
+        desk, standing = fresh, _standing(fresh)
+        found = look(desk, proposal, person)
     egress.require_submittable(found, proposal.draft.reason)
     if dict(found.files) != dict(files_of(proposal)) or before_of(proposal) != _texts(desk, found.files):
         # The platform moved on since it was written: what changes along, or what is replaced, is another text now.
         proposal = save(desk, found, person, proposal.draft.title, proposal.draft.reason, proposal, version)
         version = proposal.version
     required = [Requirement(item.role, item.why) for item in found.needed]
-    submitted = proposals.submit(desk.store, proposal.id, version, required, person.user, desk.now)
+    submitted = proposals.submit(desk.store, proposal.id, version, required, person.user, desk.now, standing)
     if submitted.state is State.APPROVED:
         return commit(desk, submitted, person.user)
     for item in found.needed:
@@ -150,18 +188,31 @@ def commit(desk: Desk, proposal: Proposal, actor: str) -> Proposal:
         approved = [(item.role, item.reviewer) for item in proposal.reviews if item.decision == "approved"]
         text = commits.message(draft.title, draft.reason, proposal.author, approved, proposal.id)
         # Another portal may commit at this moment: what is judged here must be what the commit is made upon.
-        with desk.repository.alone() if desk.repository.is_repository() else nullcontext():
-            if before_of(proposal) == _texts(desk, files_of(proposal)):
-                _require_still_good(desk, proposal, author)
+        with desk.alone():
+            _require_still_good(anew(desk), proposal, author)
             sha = commits.commit(desk.repository, files_of(proposal), draft.data.get("blobs", {}), text, author)
     except PilothouseError as failure:
         reason = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
         desk.tell((proposal.author,), f"Not committed: {draft.title}", reason)
         return proposals.failed(desk.store, proposal.id, proposal.version, reason, actor, desk.now)
     done = proposals.committed(desk.store, proposal.id, proposal.version, sha, actor, desk.now)
-    desk.tell((proposal.author,), f"Committed: {draft.title}", f"It is commit {sha[:12]}.")
-    _ask_for_apply(desk, actor)
+    said = f"It is commit {sha[:12]}."
+    if unsent := _send(desk.repository):
+        said = f"{said} The remote does not have it yet ({unsent}); the worker sends it."
+        events.record(desk.store, Event(desk.now, "proposal.unsent", actor, str(proposal.id), said[:500]))
+    desk.tell((proposal.author,), f"Committed: {draft.title}", said)
+    _ask_for_apply(desk, actor)  # after it was sent: the worker may have a clone of its own
     return done
+
+
+def _send(repository: Repository) -> str:
+    """Send what was committed to the remote, where there is one; why it could not be sent."""
+    try:
+        if repository.ahead():
+            repository.push(PUSH_SECONDS)
+    except PilothouseError as failure:
+        return failure.message
+    return ""
 
 
 def _ask_for_apply(desk: Desk, actor: str) -> None:
@@ -178,8 +229,28 @@ def author_of(desk: Desk, proposal: Proposal) -> Person:
     return replace(found, teams=found.teams | frozenset(proposal.draft.data.get("teams", ())))
 
 
+def _standing(desk: Desk) -> str:
+    """What a judgement rests on beside the proposal: every text of the platform, the snapshots, the day, and the
+    version that judges. As long as it is the same, so is the judgement."""
+    opened = desk.opened
+    snapshots = {name: rendering.snapshot_digest(opened, name) for name in opened.loaded.platform.clusters}
+    parts = [__version__, desk.now.date().isoformat(), opened.loaded.texts.digest, snapshots]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def _require_still_good(desk: Desk, proposal: Proposal, author: Person) -> None:
-    """Raise where the rest of the platform has changed so that this is no longer what was agreed to."""
+    """Raise where the platform has changed so that this is no longer what was agreed to."""
+    before, texts = before_of(proposal), _texts(desk, files_of(proposal))
+    changed = sorted(path for path in {*before, *texts} if before.get(path) != texts.get(path))
+    if changed:
+        if desk.repository.is_repository() and not desk.repository.is_clean(*changed):
+            return  # changed by hand: the repository refuses the commit, and says so
+        raise Conflict(
+            f"{', '.join(changed)} has changed since it was read",
+            "read it again: somebody else changed it in the meantime",
+        )
+    if proposal.draft.data.get("standing") == _standing(desk):
+        return  # nothing has changed since it was submitted
     found = look(desk, proposal, author)
     if has_errors(found.problems):
         raise Invalid("the platform has changed, and the change no longer fits it", "edit it and submit again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -76,6 +77,13 @@ def open_platform(root: Path, instead: Mapping[str, str] | None = None, kept: Pa
     return Opened(root, loaded, ordered([*loaded.problems, *checks.check(loaded.platform)]), kept)
 
 
+@collector_paused()
+def with_texts(opened: Opened, instead: Mapping[str, str | None]) -> Opened:
+    """The platform that was opened, with other texts of some files; what changed in the folder since is not seen."""
+    loaded = platform_files.with_texts(opened.loaded, instead)
+    return replace(opened, loaded=loaded, problems=ordered([*loaded.problems, *checks.check(loaded.platform)]))
+
+
 def read_snapshot(opened: Opened, cluster: str, where: Where) -> tuple[Snapshot, Problems]:
     """The snapshot of one cluster; none at all is a warning, because adoption cannot be judged then."""
     if where.live:
@@ -96,6 +104,18 @@ def read_snapshot(opened: Opened, cluster: str, where: Where) -> tuple[Snapshot,
             ),
         )
     return snapshot_files.read(path)
+
+
+def snapshot_digest(opened: Opened, cluster: str) -> str:
+    """Equal for equal snapshots of the cluster, "" where there is none."""
+    path = _kept(opened, cluster) or snapshot_files.find(opened.root, cluster)
+    if path is None:
+        return ""
+    found = hashlib.sha256()
+    for file in sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]:
+        data = file.read_bytes()
+        found.update(f"{file.relative_to(path)}\0{len(data)}\0".encode(errors="surrogateescape") + data)
+    return found.hexdigest()
 
 
 def _kept(opened: Opened, cluster: str) -> Path | None:

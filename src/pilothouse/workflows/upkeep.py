@@ -50,6 +50,8 @@ class Upkeep:
     tell: Callable[[tuple[str, ...], str, str], None]
     whole: dict[str, datetime] = field(default_factory=dict)
     """Cluster → when every object of it was last tried on its server."""
+    asked_by: str = ""
+    """Who asked for the run that goes on; nobody where it was its time."""
     _opened: Opened | None = field(default=None, repr=False)
 
     def opened(self) -> Opened:
@@ -110,10 +112,28 @@ class Upkeep:
         return Outcome(*log_findings.look(self))
 
     def apply(self) -> Outcome:
-        """Bring every cluster with `apply: auto` to what is declared."""
+        """Bring every cluster with `apply: auto` to what is declared.
+
+        Where somebody asked for it, such as whoever agreed to a change, this worker's own clone is brought up to date
+        first. A remote that does not answer keeps nothing from being applied: what lies here was agreed to as well.
+        """
         from pilothouse.workflows import cluster_jobs
 
-        return Outcome(*cluster_jobs.apply(self))
+        missing = self._catch_up() if self.asked_by else ""
+        state, message = cluster_jobs.apply(self)
+        if missing:
+            return Outcome(JobState.PROBLEMS if state is JobState.OK else state, f"not pulled: {missing}; {message}")
+        return Outcome(state, message)
+
+    def _catch_up(self) -> str:
+        """Pull where there is a remote; why that could not be done."""
+        repository = Repository(self.root)
+        try:
+            if repository.is_repository() and repository.has_remote():
+                repository.pull()
+        except PilothouseError as failure:
+            return failure.message
+        return ""
 
     def drift(self) -> Outcome:
         """Compare what was rendered with what should be, and what runs, or a snapshot holds, with what was declared."""

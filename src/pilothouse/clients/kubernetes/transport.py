@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pilothouse.clients.calls import ONCE, Retry, measured
+from pilothouse.clients.reasons import reason_of
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 
 CONNECT_SECONDS = 5.0
@@ -123,7 +124,7 @@ class Transport:
             finally:
                 response.release_conn()
         except urllib3.exceptions.HTTPError as failure:
-            raise self.unreachable(failure) from failure
+            raise self.unreachable(failure, read) from failure
         if len(raw) > MAX_BYTES:
             raise Unavailable(f"{self.host}: the answer to GET {path} is too large", "ask for fewer objects at once")
         status = int(response.status)
@@ -160,10 +161,9 @@ class Transport:
         found.details = details if isinstance(details, Mapping) else {}
         return found
 
-    def unreachable(self, failure: Exception) -> Unavailable:
-        reason = getattr(failure, "reason", None) or failure
+    def unreachable(self, failure: Exception, read: float) -> Unavailable:
         return Unavailable(
-            f"{self.host} does not answer: {' '.join(str(reason).split())[:300]}",
+            f"{self.host} does not answer: {reason_of(failure, CONNECT_SECONDS, read)}",
             "is it the right one (`kubectl config current-context` says the context, or the Cluster document), "
             "and can this machine reach it?",
         )

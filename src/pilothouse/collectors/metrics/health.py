@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from pilothouse.collectors.metrics.live import LoadedGroup, Sample, Targets
 
 BIGGEST = 10
 DOWN = "up == 0"
+_QUERY = re.compile(r'(://[^\s"?]+)\?[^\s"]*')
 PER_SERVICE = "sum by (team, namespace, service, job) (scrape_samples_post_metric_relabeling)"
 """Samples that the last scrape of each target left, which is its number of series."""
 
@@ -78,9 +80,12 @@ class Health:
 
 
 def down(samples: Iterable[Sample], pools: Mapping[str, Targets], server: str, platform_team: str) -> tuple[Down, ...]:
-    """From `up == 0`. `pools` are the targets of the jobs concerned, where they could be asked for the error."""
+    """From `up == 0`. `pools` are the targets of the jobs concerned, where they could be asked for the error.
+
+    A federation's address names every selector in its query; the error is shown without it.
+    """
     errors = {
-        (target.labels.get("job", ""), target.labels.get("instance", "")): target.error
+        (target.labels.get("job", ""), target.labels.get("instance", "")): _QUERY.sub(r"\1", target.error)
         for targets in pools.values()
         for target in targets.active
     }
