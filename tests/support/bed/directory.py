@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from support import testbed
-from support.bed.process import Server, free_port, own_folder
+from support.bed.process import Served, Server, free_port, own_folder
 
 BASE = "dc=bank,dc=example"
 SCHEMAS = ("core", "cosine", "inetorgperson", "nis")
@@ -61,7 +61,7 @@ class Subtree:
 
 
 @dataclass
-class Slapd:
+class Slapd(Served):
     url: str
     base: str
     admin_dn: str
@@ -92,32 +92,6 @@ class Slapd:
         self.add(branch.people, "organizationalUnit", {"ou": "people"})
         self.add(branch.groups, "organizationalUnit", {"ou": "groups"})
         yield branch
-
-    # ------------------------------------------------------------ life
-
-    @property
-    def alive(self) -> bool:
-        return self.server.alive
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    @property
-    def log(self) -> Path:
-        return self.server.log
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        self.server.kill()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
 
 
 def start() -> Slapd:

@@ -15,7 +15,7 @@ from typing import Any
 
 from support import testbed
 from support.bed import security_index
-from support.bed.process import Server, folder, free_port, own, own_folder, run_unprivileged
+from support.bed.process import Served, Server, folder, free_port, own, own_folder, run_unprivileged
 from support.bed.web import request
 
 from pilothouse.platform.model import Endpoint
@@ -24,7 +24,7 @@ ELASTIC = "elastic"
 
 
 @dataclass
-class Elasticsearch:
+class Elasticsearch(Served):
     """`password` of the user `elastic` and its `password_file` where security is on, else empty."""
 
     url: str
@@ -48,33 +48,6 @@ class Elasticsearch:
         if self.password:
             headers["Authorization"] = "Basic " + base64.b64encode(f"{ELASTIC}:{self.password}".encode()).decode()
         return json.loads(request(f"{self.url}{path}", method, body, headers, seconds=30) or "null")
-
-    @property
-    def alive(self) -> bool:
-        return self.server.alive
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    @property
-    def log(self) -> Path:
-        return self.server.log
-
-    def restart(self) -> None:
-        self.server.restart()
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        self.server.kill()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
 
 
 def start(heap: str = "512m", security: bool = False, settings: dict[str, Any] | None = None) -> Elasticsearch:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from support import testbed
 from support.bed.pki import Authority, Pair, signing_key
-from support.bed.process import Server, free_port, own_folder
+from support.bed.process import Served, Server, free_port, own_folder
 from support.bed.web import get_json, request
 
 from pilothouse.platform.model import Endpoint
@@ -40,7 +40,7 @@ _AUDIT = {
 
 
 @dataclass
-class KubeApi:
+class KubeApi(Served):
     """`url` with `ca_file`; `admin_kubeconfig` and `token_file` are a cluster administrator's."""
 
     folder: Path
@@ -60,8 +60,12 @@ class KubeApi:
         return Endpoint(self.url, str(self.token_file), str(self.ca_file))
 
     @property
-    def api(self) -> Server:
+    def server(self) -> Server:  # type: ignore[override]  # a process of its own, beside etcd
         return self.servers[-1]
+
+    @property
+    def api(self) -> Server:
+        return self.server
 
     @property
     def etcd(self) -> Server:
@@ -179,14 +183,6 @@ class KubeApi:
     def alive(self) -> bool:
         return all(server.alive for server in self.servers)
 
-    @property
-    def pid(self) -> int:
-        return self.api.pid
-
-    @property
-    def log(self) -> Path:
-        return self.api.log
-
     def stop(self) -> None:
         for server in reversed(self.servers):
             server.stop()
@@ -194,12 +190,6 @@ class KubeApi:
     def kill(self) -> None:
         for server in reversed(self.servers):
             server.kill()
-
-    def pause(self) -> None:
-        self.api.pause()
-
-    def resume(self) -> None:
-        self.api.resume()
 
 
 def kubeconfig(url: str, ca: Path, name: str, user: dict[str, Any]) -> dict[str, Any]:
@@ -298,29 +288,11 @@ def start(*flags: str) -> KubeApi:
 
 
 @dataclass
-class Kwok:
+class Kwok(Served):
     """kwok on an API server: pods bound to its nodes run, with addresses of `cidr`."""
 
     api: KubeApi
     server: Server
-
-    @property
-    def alive(self) -> bool:
-        return self.server.alive
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    @property
-    def log(self) -> Path:
-        return self.server.log
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        self.server.kill()
 
     def nodes(self, count: int, prefix: str = "node") -> tuple[str, ...]:
         """That many nodes (those that exist stay); their names."""

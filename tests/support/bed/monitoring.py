@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from support import testbed
-from support.bed.process import Server, free_port, own_folder
+from support.bed.process import Served, Server, free_port, own_folder
 from support.bed.web import get_json, request
 
 from pilothouse.platform.model import Endpoint
 
 
 @dataclass
-class Monitor:
+class Monitor(Served):
     """Either of the two: both answer at `/-/ready` and reload at `/-/reload`."""
 
     url: str
@@ -35,33 +35,6 @@ class Monitor:
     def reload(self) -> None:
         """Raises `OSError` with what the server says about a configuration that it does not take."""
         request(f"{self.url}/-/reload", "POST", b"")
-
-    @property
-    def alive(self) -> bool:
-        return self.server.alive
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    @property
-    def log(self) -> Path:
-        return self.server.log
-
-    def restart(self) -> None:
-        self.server.restart()
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        self.server.kill()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
 
 
 def start_prometheus(config: Path, *flags: str, port: int = 0, wait: bool = True) -> Monitor:

@@ -12,13 +12,13 @@ from signal import SIGINT
 from typing import Any
 
 from support import testbed
-from support.bed.process import Server, folder, free_port, own, own_folder, run_unprivileged
+from support.bed.process import Served, Server, folder, free_port, own, own_folder, run_unprivileged
 
 USER = "pilothouse"
 
 
 @dataclass
-class PostgreSQL:
+class PostgreSQL(Served):
     port: int
     password: str = field(repr=False)
     server: Server
@@ -53,27 +53,6 @@ class PostgreSQL:
             if self.alive:
                 with self.connect() as connection:
                     connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-    @property
-    def alive(self) -> bool:
-        return self.server.alive
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    @property
-    def log(self) -> Path:
-        return self.server.log
-
-    def restart(self) -> None:
-        self.server.restart()
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        self.server.kill()
 
     def pause(self) -> None:
         """Every process of it: the connections that are open too."""

@@ -247,6 +247,40 @@ class Server:
         self.stop()
 
 
+class Served:
+    """What every server of the test bed can be asked and told. `server` is its process."""
+
+    server: Server
+
+    @property
+    def alive(self) -> bool:
+        return self.server.alive
+
+    @property
+    def pid(self) -> int:
+        return self.server.pid
+
+    @property
+    def log(self) -> Path:
+        return self.server.log
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def kill(self) -> None:
+        self.server.kill()
+
+    def pause(self) -> None:
+        self.server.pause()
+
+    def resume(self) -> None:
+        self.server.resume()
+
+    def restart(self) -> None:
+        """Start it anew on what it stored."""
+        self.server.restart()
+
+
 def _environment() -> dict[str, str]:
     """Ours without what would change a server's or a client's mind."""
     unwanted = ("VAULT_", "KUBE", "ES_", "PG", "LDAP")

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from support import testbed
-from support.bed.process import Server, free_port, own_folder
+from support.bed.process import Served, Server, free_port, own_folder
 from support.bed.web import request
 
 from pilothouse.platform.model import Endpoint
 
 
 @dataclass
-class Vault:
+class Vault(Served):
     """`root_token` is in `token_file` too."""
 
     folder: Path
@@ -84,32 +84,6 @@ class Vault:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
-
-    # ------------------------------------------------------------ life
-
-    @property
-    def alive(self) -> bool:
-        return self.server.alive
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    @property
-    def log(self) -> Path:
-        return self.server.log
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        self.server.kill()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
 
 
 def start(persistent: bool = False) -> Vault:
