@@ -212,4 +212,4 @@ def test_identity_of_a_record(ruby: Path) -> None:
     treat = next(item for item in root.all("label") if item.argument == "@TREAT")
     chain = filters(treat, "ph.**")
     found = treated(ruby, chain, {}, tag="ph.json.30d.d0.r1.pay.api.pay")[0]
-    assert found == {"cluster": "dev", "retention": "30d", "service": "pay/api", "team": "pay"}
+    assert found == {"bytes": 0, "cluster": "dev", "retention": "30d", "service": "pay/api", "team": "pay"}
