@@ -83,3 +83,16 @@ def test_a_dead_store_is_a_finding_and_ends_nobody_elses(upkeep: Upkeep) -> None
     servers["prod"] = Server()
     assert log_findings.look(upkeep, connect, lambda: None) == (JobState.OK, "every log store is well")
     assert found(upkeep, "prod") == []
+
+
+def test_without_the_clients_library_nothing_is_claimed(upkeep: Upkeep) -> None:
+    def away(_: Endpoint) -> LogFigures:
+        raise Unavailable("nobody answers", "start it")
+
+    log_findings.look(upkeep, away, lambda: None)
+    assert found(upkeep, "prod") == [("logging/store-unavailable", "nobody answers; start it")]
+    assert log_findings.look(upkeep, away, lambda: None, lambda: False) == (
+        JobState.OK,
+        "no log store is read: pip install 'pilothouse[live]'",
+    )
+    assert found(upkeep, "prod") == []

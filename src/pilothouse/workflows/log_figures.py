@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 
 from pilothouse.collectors.logging import figures
 from pilothouse.collectors.logging.figures import LogFigures, Reading
@@ -23,6 +24,11 @@ EVERY_SECONDS = 10.0
 """A reading younger than that is not read again."""
 PATIENCE_SECONDS = 0.3
 """How long the first page may wait for the first reading of all."""
+
+
+def is_installed() -> bool:
+    """Whether the client's library is there."""
+    return find_spec("elasticsearch") is not None
 
 
 def connect(endpoint: Endpoint) -> LogFigures:

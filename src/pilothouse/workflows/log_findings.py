@@ -25,9 +25,17 @@ def look(
     upkeep: Upkeep,
     connect: Callable[[Endpoint], LogFigures] = log_figures.connect,
     pause: Callable[[], None] = _pause,
+    installed: Callable[[], bool] = log_figures.is_installed,
 ) -> tuple[JobState, str]:
-    """Read every declared log store; a dead one is a finding of its own and ends nobody else's."""
+    """Read every declared log store; a dead one is a finding of its own and ends nobody else's.
+
+    Without the client's library nothing is read, and nothing is known to be wrong.
+    """
     opened = upkeep.opened()
+    if not installed():
+        for name in opened.loaded.platform.clusters:
+            upkeep.find(SOURCE, name, ())
+        return JobState.OK, "no log store is read: pip install 'pilothouse[live]'"
     said = []
     state = JobState.OK
     for name, cluster in opened.loaded.platform.clusters.items():
@@ -40,7 +48,8 @@ def look(
             found = log_store.status(inputs, connect(endpoint), upkeep.clock, pause).problems
         except PilothouseError as failure:
             gone = f"the log store of {name} cannot be read"
-            found = (warning("logging/store-unavailable", gone, cluster.place, failure.message, cluster=name),)
+            way_out = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
+            found = (warning("logging/store-unavailable", gone, cluster.place, way_out, cluster=name),)
         upkeep.find(SOURCE, name, found)
         if found:
             state = JobState.PROBLEMS
