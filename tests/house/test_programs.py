@@ -55,6 +55,7 @@ def test_everything_that_is_missing_is_named_at_once(empty, capsys):
     [
         ("go", "go version go1.19.8 linux/amd64", "amtool", "go is go1.19; put a newer one first on PATH"),
         ("java", 'openjdk version "11.0.2" 2019-01-15', "elasticsearch", "17 or newer is needed, and"),
+        ("java", 'openjdk version "17.0.15" 2025-04-15', "elasticsearch", "without `javac`; install the whole JDK"),
     ],
 )
 def test_what_is_too_old_is_named(empty, program, says, name, complaint):

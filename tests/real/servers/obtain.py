@@ -180,6 +180,8 @@ def _java(name: str, oldest: int) -> str:
         raise Failed(
             f"{name}: {oldest} or newer is needed, and {java} is {found[1] if found else 'of no known version'}"
         )
+    if not (java_home() / "bin" / "javac").exists():
+        raise Failed(f"{name}: {java} is that of a runtime alone, without `javac`; install the whole JDK")
     return java
 
 
