@@ -112,11 +112,12 @@ def test_what_admission_refuses_in_the_middle_is_undone(server: KubeApi, api: Ap
     before = contents(server)
     assert server.kubectl("apply", "-f", "-", stdin=REFUSING).returncode == 0
     try:
-        _until_refused(server)
+        _until(server, refused=True)
         with pytest.raises(ApplyFailed) as failed:
             bring(api, with_a_change(wanted()))
     finally:
         server.kubectl("delete", "-f", "-", stdin=REFUSING)
+        _until(server, refused=False)
     assert failed.value.at.key.name == "pilothouse-default-deny"
     assert "no denials on a Friday" in failed.value.message
     assert failed.value.left == ()
@@ -124,8 +125,8 @@ def test_what_admission_refuses_in_the_middle_is_undone(server: KubeApi, api: Ap
     assert contents(server) == before
 
 
-def _until_refused(server: KubeApi) -> None:
-    """An admission policy holds some moments after it was made."""
+def _until(server: KubeApi, refused: bool) -> None:
+    """An admission policy begins to hold, and ceases to, some moments after it was made or deleted."""
     name = "pilothouse-default-deny"
     probe = yaml.safe_dump(
         {
@@ -136,9 +137,13 @@ def _until_refused(server: KubeApi) -> None:
         }
     )
     deadline = time.monotonic() + 30
-    while server.kubectl("apply", "-f", "-", stdin=probe).returncode == 0:
-        server.kubectl("delete", "-n", "default", "networkpolicy", name)
-        assert time.monotonic() < deadline
+    while True:
+        accepted = server.kubectl("apply", "-f", "-", stdin=probe).returncode == 0
+        if accepted:
+            server.kubectl("delete", "-n", "default", "networkpolicy", name)
+        if accepted is not refused:
+            return
+        assert time.monotonic() < deadline, "the admission policy never changed its mind"
         time.sleep(0.1)
 
 
