@@ -11,7 +11,7 @@ DATA ?= data
 TEMPROOT := $(shell test -w /dev/shm && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-real testbed stack stack-check lint format bench lock wheel clean
+.PHONY: help setup run test test-policies test-real testbed stack stack-check lint format bench lock wheel clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,10 @@ test: ## Run the tests that need nothing but Python
 	@rm -f .coverage .coverage.*
 	@$(TEMPROOT) $(BIN)/python -m pytest -n 2 -m "not real" --cov=pilothouse --cov-branch --cov-report=
 	@$(BIN)/python tools/coverage_floor.py
+
+test-policies: ## Hold the policy engine against its reference in 10,000 random worlds
+	@$(PYTHON) tools/venv.py dev
+	@PILOTHOUSE_POLICY_WORLDS=10000 $(BIN)/python -m pytest -n 2 tests/policies/test_policy_engine_agrees.py -k random_worlds
 
 test-real: testbed ## Get the real programs and run the tests that need them
 	@$(TEMPROOT) $(BIN)/python -m pytest -m real

@@ -1,7 +1,7 @@
 """`python -m bench` answers every question of this folder, `python -m bench QUESTION …` some of them.
 
 The tables go to the terminal, the same figures as JSON to `build/bench/results.json` (`--out` names another file; one
-question alone goes to a file of its name). All of them take about five minutes on two cores.
+question alone goes to a file of its name). All of them take about eight minutes on two cores.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from table import Table
 QUESTIONS = {
     "render": "a render and a check of the bank and of up to 2,000 services",
     "snapshot": "reading what runs in a cluster, up to 100,000 pods",
+    "netpol": "who reaches whom in clusters of up to 100,000 pods, beside network-config-analyzer",
     "writer": "documents turned into YAML, beside PyYAML",
     "portal": "the portal's pages at 2,000 services while 10,000 alerts fire",
     "issuance": "certificates by the embedded authority, beside raw signing",

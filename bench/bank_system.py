@@ -130,17 +130,19 @@ def calico(world: World) -> None:
     )
     prefix = "default." if api.startswith("crd") else ""  # the CRDs' names say the tier, the API server's don't have to
     world.plain(api, "Tier", "default", spec={"order": 1000000, "defaultAction": "Deny"})
+    # A tier of its own: a Pass out of the default tier, which is the last, would allow what the teams' policies deny.
+    world.plain(api, "Tier", "network", spec={"order": 100, "defaultAction": "Pass"})
     world.plain(
         api,
         "GlobalNetworkPolicy",
-        f"{prefix}deny-metadata",
+        "network.deny-metadata",
         labels={"team": "network"},
         spec={
             "order": 10,
-            "tier": "default",
+            "tier": "network",
             "selector": "all()",
             "types": ["Egress"],
-            "egress": [{"action": "Deny", "destination": {"nets": ["169.254.169.254/32"]}}, {"action": "Pass"}],
+            "egress": [{"action": "Deny", "destination": {"nets": ["169.254.169.254/32"]}}],
         },
     )
     world.plain(

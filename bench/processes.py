@@ -48,8 +48,13 @@ def tell(text: str) -> None:
 
 def python(*arguments: object, codes: Sequence[int] = (0,), keep: bool = False) -> Run:
     """Runs this Python with these arguments to its end; ends the benchmark where the code is none of `codes`."""
+    return program(sys.executable, *arguments, codes=codes, keep=keep)
+
+
+def program(name: str | Path, *arguments: object, codes: Sequence[int] = (0,), keep: bool = False) -> Run:
+    """The same with any program, given by its path."""
     with folder("run") as made, (made / "out").open("w+b") as out, (made / "errors").open("w+b") as errors:
-        command = [sys.executable, "-S", _LAUNCH, made / "usage", sys.executable, *arguments]
+        command = [sys.executable, "-S", _LAUNCH, made / "usage", name, *arguments]
         process = subprocess.Popen(
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,

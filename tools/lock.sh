@@ -9,7 +9,7 @@ compile() {
 	out=$1
 	shift
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header "$@" pyproject.toml -o "requirements/$out.lock"
+		--no-annotate --no-header --no-strip-extras "$@" pyproject.toml -o "requirements/$out.lock"
 }
 
 compile real --extra server --extra live --extra postgresql --group build --group dev --group real

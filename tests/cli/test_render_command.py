@@ -143,7 +143,7 @@ def test_an_empty_platform_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_mistake_of_ours_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(_: Path) -> None:
+    def broken(_: Path, **__: object) -> None:
         raise RuntimeError("boom")
 
     monkeypatch.setattr("pilothouse.workflows.rendering.open_platform", broken)
@@ -164,7 +164,7 @@ def test_the_problems_are_counted_once_below_the_table(root: Path, capsys: pytes
 def test_an_interrupt_is_no_mistake_of_ours_even_inside_of_a_librarys_error(
     monkeypatch: pytest.MonkeyPatch, root: Path, capsys: pytest.CaptureFixture[str], wrapped: bool
 ) -> None:
-    def interrupted(_: Path) -> None:
+    def interrupted(_: Path, **__: object) -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt as signal:

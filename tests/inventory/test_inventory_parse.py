@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from pilothouse.inventory.model import Owner, Snapshot
+from pilothouse.inventory.model import Manifest, Owner, Snapshot
 from pilothouse.inventory.parse import KNOWN, at, parse
 from pilothouse.labels import NAMESPACE_NAME_LABEL
 from pilothouse.problems import Place, Problems, Severity
+from pilothouse.source import Source, load
 
 HERE = Place("cluster.json")
 
@@ -98,6 +99,8 @@ def test_a_newer_api_is_an_error_that_counts_the_objects() -> None:
         ("EndpointSlice", "discovery.k8s.io/v2", "inventory/newer-api"),
         ("GlobalNetworkPolicy", "projectcalico.org/v4", "inventory/newer-api"),
         ("Deployment", "apps/someday", "inventory/newer-api"),
+        ("AdminNetworkPolicy", "policy.networking.k8s.io/v1alpha2", "inventory/newer-api"),
+        ("ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha1", "inventory/older-api"),
     ],
 )
 def test_versions_are_newer_or_older(kind: str, api_version: str, code: str) -> None:
@@ -141,6 +144,29 @@ def test_policies_of_kubernetes_and_calico_share_a_name_without_harm() -> None:
         ("shop", "allow", "projectcalico.org/v3"),
     ]
     assert problems == ()
+
+
+@pytest.mark.parametrize("version", ["v1alpha2", "v1beta1"])
+def test_both_versions_of_a_cluster_network_policy_are_kept(version: str) -> None:
+    snapshot, problems = read(make("ClusterNetworkPolicy", "x", "", api_version=f"policy.networking.k8s.io/{version}"))
+    assert ([p.kind for p in snapshot.policies], problems) == (["ClusterNetworkPolicy"], ())
+
+
+def test_a_manifest_says_where_its_values_and_keys_stand() -> None:
+    text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  podSelector: {}\n"
+    nodes, _ = load(Source("a.yaml", text))
+    snapshot, _ = parse([(nodes[0].data, lambda path: nodes[0].at(*path))])
+    manifest = snapshot.policies[0]
+    assert str(manifest.at(("spec", "podSelector"))) == "a.yaml:5:16"
+    assert manifest.place == manifest.at(())
+    assert Manifest("Role", "v1", "a", "b", {}, HERE).at(("spec",)) == HERE
+
+
+def test_accounts_keep_their_labels() -> None:
+    plain, labelled = make("ServiceAccount", "a"), make("ServiceAccount", "b", metadata={"labels": {"x": "y"}})
+    snapshot, _ = read(labelled, plain)
+    assert snapshot.accounts == (("shop", "a"), ("shop", "b"))
+    assert snapshot.account_labels == {("shop", "b"): {"x": "y"}}
 
 
 def test_roles_bindings_and_ingresses_stay_whole() -> None:

@@ -120,7 +120,7 @@ def test_headless_external_and_balanced_services() -> None:
     assert service({"externalIPs": ["192.0.2.1"]}, balanced).external_ips == ("192.0.2.1", "198.51.100.7")
 
 
-def test_a_slice_holds_what_is_ready() -> None:
+def test_a_slice_holds_what_is_ready_and_what_is_not() -> None:
     found = endpoint_slice(
         endpoints=[
             {"addresses": ["10.0.0.1"], "conditions": {"ready": True}, "targetRef": {"kind": "Pod", "name": "a"}},
@@ -129,8 +129,9 @@ def test_a_slice_holds_what_is_ready() -> None:
         ],
         ports=[{"name": "http", "port": 8080}, {"name": "all"}],
     )
-    assert (found.service, found.addresses) == ("s", ("10.0.0.1", "10.0.0.3", "10.0.0.4"))
-    assert found.targets == ("a", "", "")
+    assert (found.service, found.addresses) == ("s", ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"))
+    assert found.targets == ("a", "b", "", "")
+    assert found.ready == (True, False, True, True)
     assert found.ports == (ServicePort("http", 8080, 8080),)
 
 

@@ -21,7 +21,8 @@ from pilothouse.platform.model import (
     ServicePeer,
 )
 from pilothouse.policies import edges
-from pilothouse.policies.edges import Direction, Origin
+from pilothouse.policies.edges import Origin
+from pilothouse.policies.rules import Direction
 
 HTTP = (PortRef(name="http"),)
 

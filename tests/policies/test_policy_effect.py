@@ -21,7 +21,7 @@ from pilothouse.platform.model import (
     Service,
     ServicePeer,
 )
-from pilothouse.policies import effect
+from pilothouse.policies.compare import effect
 
 HTTP = (PortRef(name="http"),)
 HTTPS = (PortRef(number=443),)
@@ -85,8 +85,9 @@ def test_addresses_have_names() -> None:
     many = tuple(Edge(CidrPeer(ip_network(f"203.0.113.{n * 4}/32")), HTTPS) for n in range(6))
     after = replace(WEB, egress=(API, Edge(DomainPeer("x.example"), HTTPS), Edge(ApiServerPeer()), *many))
     assert changes(inputs(WEB, **fields), inputs(after, **fields)) == [
-        "+ a/web → 192.0.2.1/32, 203.0.113.0/32, 203.0.113.4/32, 203.0.113.8/32 and 3 more ranges at 443",
+        "+ a/web → 203.0.113.0/32, 203.0.113.4/32, 203.0.113.8/32, 203.0.113.12/32 and 2 more ranges at 443",
         "+ a/web → the API server at 6443",
+        "+ a/web → x.example at 443",
     ]
     alone = replace(WEB, egress=(API, Edge(DomainPeer("x.example"), HTTPS)))
     assert changes(inputs(WEB, **fields), inputs(alone, **fields)) == ["+ a/web → x.example at 443"]
@@ -137,9 +138,12 @@ def test_as_data() -> None:
     assert data["changes"] == [
         {
             "what": "vanishes",
+            "before": "allow",
+            "after": "deny",
             "source": {"kind": "service", "name": "a/web", "team": "a"},
             "destination": {"kind": "service", "name": "b/api", "team": "b"},
             "ports": "8080",
+            "some": False,
             "inForce": True,
             "example": "a/web.1 → b/api.1",
         }

@@ -14,7 +14,8 @@ from support import builders as make
 from pilothouse.artifacts.model import Artifacts, Derived, Document, Format
 from pilothouse.inputs import Inputs
 from pilothouse.platform.model import Edge, Enforcement, InternetPeer, PortRef, ServicePeer
-from pilothouse.policies import derive, proof, prove
+from pilothouse.policies import derive, prove
+from pilothouse.policies.prove import proof
 
 HTTP = (PortRef(name="http"),)
 
@@ -90,15 +91,15 @@ def _unknown(manifest: dict[str, Any]) -> None:
     ("change", "messages"),
     [
         (_other_port, ["do not allow, though it is declared, a/web to b/api at 8080: for example a/web.1 to b/api.1"]),
-        (_open_ingress, ["allow, and nobody declares, monitoring/any.1 to b/api at every port"]),
-        (_no_except, ["nobody declares, a/web to 0.0.0.0/8, 10.0.0.0/8", "at 443: for example a/web.1 to 0.0.0.0"]),
+        (_open_ingress, ["allow, and nobody declares, monitoring/any.1 to b/api at everything"]),
+        (_no_except, ["nobody declares, a/web to 0.0.0.0/8, 10.0.0.0/8", "at 443: for example a/web.1 to 0.0.0.1"]),
         (_dns_anywhere, ["nobody declares, a/web to every address at 53, 53/UDP", "b/other to monitoring/any.1"]),
         (
             _drop("web-egress"),
             ["do not allow, though it is declared, a/web to b/api", "no rule of a/pilothouse-default-deny"],
         ),
         (_drop("default-deny"), ["the ingress of a/web.1 is not isolated by any policy", "b/other.1 is not isolated"]),
-        (_unknown, ["b/pilothouse-api-ingress is not evaluated", "though it is declared, a/web to b/api"]),
+        (_unknown, ["1 object of kind NetworkPolicy.example.com not read", "though it is declared, a/web to b/api"]),
     ],
 )
 def test_a_changed_policy_has_a_witness(change: Callable[[dict[str, Any]], Any], messages: list[str]) -> None:

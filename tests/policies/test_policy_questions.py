@@ -15,7 +15,10 @@ from pilothouse.cli import policies as cli
 from pilothouse.inputs import Inputs
 from pilothouse.inventory.model import Manifest
 from pilothouse.platform.model import Edge, Enforcement, PortRef, ServicePeer
-from pilothouse.policies import derive, effect, question
+from pilothouse.policies.ask import ask, parse
+from pilothouse.policies.compare import effect
+from pilothouse.policies.derive import derive
+from pilothouse.policies.site import of_platform
 from pilothouse.problems import Invalid
 
 HTTP = (PortRef(name="http"),)
@@ -36,76 +39,36 @@ def inputs(enforcement: Enforcement = Enforcement.ENFORCED) -> Inputs:
     return make.inputs(services, pods=pods, on=make.cluster(enforcement=enforcement, calico_api="projectcalico.org/v3"))
 
 
-def ask(source: str, destination: str, port: int = 8080, **more: Any) -> question.Answer:
-    return question.ask(inputs(), source, destination, "TCP", port, **more)
-
-
-def test_services_pods_and_addresses() -> None:
-    found = ask("a/web", "b/api")
-    assert found.verdict == "allow"
-    assert [(pair.source, pair.destination) for pair in found.pairs] == [("a/web.1", "b/api.1"), ("a/web.1", "b/api.2")]
-    assert found.pairs[0].egress == "a/pilothouse-web-egress egress[0]"
-    assert ask("10.40.0.1", "b/api.1").verdict == "allow"  # a pod's address is that pod
-    assert ask("a/web", "b/api", 8081).verdict == "deny"
-    assert ask("b/api", "a/web").verdict == "deny"
-    outside = ask("a/web", "8.8.8.8", 443)
-    assert (outside.verdict, outside.pairs[0].destination) == ("deny", "8.8.8.8")
-    assert ask("8.8.8.8", "10.60.0.9").verdict == "allow"
-
-
-def test_staged_policies_count_in_a_preview() -> None:
-    staged = inputs(Enforcement.STAGED)
-    assert question.ask(staged, "b/api", "a/web", "TCP", 1).verdict == "allow"
-    assert question.ask(staged, "b/api", "a/web", "TCP", 1, preview=True).verdict == "deny"
-
-
-def with_foreign(kind: str = "NetworkPolicy", **labels: str) -> Inputs:
+def with_foreign(kind: str = "NetworkPolicy", api: str = "networking.k8s.io/v1", **labels: str) -> Inputs:
     """A policy of somebody else that lets everything into b."""
     spec = {"podSelector": {}, "ingress": [{}]}
     data = {
-        "apiVersion": "networking.k8s.io/v1",
+        "apiVersion": api,
         "kind": kind,
         "metadata": {"name": "open", "namespace": "b", "labels": labels},
         "spec": spec,
     }
     given = inputs(Enforcement.STAGED)
-    policies = (Manifest(kind, "networking.k8s.io/v1", "b", "open", data),)
+    policies = (Manifest(kind, api, "b", "open", data),)
     return replace(given, snapshot=replace(given.snapshot, policies=policies))
 
 
 def test_policies_of_others_count_and_are_a_finding() -> None:
-    asked = ("b/api.1", "b/api.2", "TCP", 9)
-    assert question.ask(inputs(Enforcement.STAGED), *asked).pairs[0].ingress == "not isolated"
-    assert question.ask(with_foreign(), *asked).pairs[0].ingress == "b/open ingress[0]"
+    def decided(given: Inputs) -> str:
+        [pair] = ask(of_platform(given), "b/api.1", "b/api.2", parse("9")).pairs
+        return str(pair.said.ingress)
+
+    assert decided(inputs(Enforcement.STAGED)) == "not isolated"
+    assert decided(with_foreign()) == "b/open ingress[0]"
     for ignored in (
-        with_foreign("StagedNetworkPolicy"),
-        with_foreign(**{"app.kubernetes.io/managed-by": "pilothouse"}),
+        with_foreign("StagedKubernetesNetworkPolicy", "projectcalico.org/v3"),
+        with_foreign(**{"app.kubernetes.io/managed-by": "pilothouse", "pilothouse.dev/cluster": "dev"}),
     ):
-        assert question.ask(ignored, *asked).pairs[0].ingress == "not isolated"
+        assert decided(ignored) == "not isolated"
     found = [problem for problem in derive(with_foreign()).problems if problem.code == "policies/foreign-policy"]
     assert ["NetworkPolicy open" in problem.message for problem in found] == [True]
     kept = effect.compare(with_foreign(), with_foreign())
     assert kept.changes == ()
-
-
-def test_pods_that_differ_give_a_mixed_answer() -> None:
-    found = ask("b/api.1", "b/api")  # a pod reaches itself, and not its sibling
-    assert found.verdict == "mixed"
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("b/host.1", "host's network"),
-        ("a/wbe", "is no service or pod"),
-        ("b/gone", "is no service or pod"),
-        ("what", "no IP"),
-    ],
-)
-def test_an_end_that_means_nothing(name: str, message: str) -> None:
-    with pytest.raises(Invalid, match=message) as raised:
-        ask(name, "b/api")
-    assert raised.value.hint
 
 
 # ---------------------------------------------------------------- the commands
@@ -156,24 +119,13 @@ def test_effect(run: Any) -> None:
     assert found["summary"] == "adds 1 connection"
 
 
-def test_can(run: Any) -> None:
-    texts(run("can", "full", "a/web", "b/api", "8080", "-c", "dev"), ["allow", "pilothouse-web-egress"])
-    denied = run("can", "full", "a/web", "b/api", "53/udp", "-c", "dev", "-o", "json")
-    assert denied.exit_code == 1
-    assert data(denied)["verdict"] == "deny"
-    for port in ("http", "0", "70000", "80/ICMP"):
-        with pytest.raises(Invalid, match="is no port"):
-            run("can", "full", "a/web", "b/api", port, "-c", "dev")
-
-
 def test_what_was_not_evaluated_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from pilothouse.policies.adoption import Mode
-    from pilothouse.policies.effect import Cut, Effect, Isolation
+    from pilothouse.policies.compare.effect import Cut, Effect, Isolation
 
-    cli._print_answer(question.Answer("deny", (), ("a/tier: tier x is not evaluated",)))
     cut = (Cut("a", Mode.STAGED, ("p",), True), Cut("a", Mode.STAGED, ("q",), False))
     cli._print_effect(Effect((), (Isolation("a", "egress", True, ("p",)),), cut, ("a/tier: why",)))
     text = capsys.readouterr().out
-    assert "not evaluated: a/tier: tier x" in text
+    assert "not evaluated: a/tier: why" in text
     assert "would newly be cut" in text
     assert "comes under policy" in text

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 from pilothouse.platform.model import DomainPeer, PortRef, ServicePeer
-from pilothouse.policies.edges import Direction, Origin, ServiceEdge
+from pilothouse.policies.edges import Origin, ServiceEdge
+from pilothouse.policies.rules import Direction
 from pilothouse.portal.pictures.neighbours import MOST, alternative, draw
 from pilothouse.workflows import neighbours
 from pilothouse.workflows.neighbours import Mark, Neighbour

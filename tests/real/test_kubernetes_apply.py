@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from support import applied, calico_crds
+from support import applied, policy_kinds
 from support.bed import kubernetes
 from support.bed.kubernetes import KubeApi
 from support.testbed import CLUSTERS
@@ -26,7 +26,7 @@ Manifest = dict[str, Any]
 def server() -> Iterator[KubeApi]:
     """An API server with Calico's kinds, for this file."""
     found = kubernetes.start()
-    calico_crds.install(found, *calico_crds.GROUPS)
+    policy_kinds.install(found, policy_kinds.of(*policy_kinds.CALICO))
     yield found
     found.stop()
 

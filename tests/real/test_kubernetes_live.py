@@ -161,15 +161,17 @@ def test_the_worker_reads_applies_and_sees_an_edit(server: KubeApi, upkeep: Upke
     edited(server, of_cards(server, "pilothouse-default-deny"))
     drifted = upkeep.drift()
     assert drifted.state is JobState.PROBLEMS
-    messages = [i.problem.message for i in findings.current(upkeep.store, "dev") if "cluster-differs" in i.problem.code]
-    assert [text.partition(" is not")[0] for text in messages] == ["NetworkPolicy cards/pilothouse-default-deny on dev"]
+    messages = [i.problem.message for i in findings.current(upkeep.store, "dev") if i.problem.code == "policies/drift"]
+    assert messages
+    undeclared = "which is not declared: ingress rule 1 of NetworkPolicy cards/pilothouse-default-deny"
+    assert all(undeclared in text for text in messages)
     held = upkeep.apply()
     assert held.state is JobState.PROBLEMS
     assert "apply/conflict" in codes(upkeep)
     assert server.kubectl("delete", "-n", "cards", "networkpolicy", "pilothouse-default-deny").returncode == 0
     assert upkeep.apply().state is JobState.OK
     assert upkeep.drift().state is JobState.OK
-    assert codes(upkeep) & {"apply/conflict", "worker/cluster-differs"} == set()
+    assert codes(upkeep) & {"apply/conflict", "worker/cluster-differs", "policies/drift"} == set()
 
 
 def test_a_cluster_that_does_not_answer_keeps_its_last_good_snapshot(server: KubeApi, upkeep: Upkeep) -> None:

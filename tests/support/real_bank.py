@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from support import calico_crds
+from support import policy_kinds
 from support.bed import directory, kubernetes, monitoring, vault
 from support.bed.process import free_port
 from support.browser import People
@@ -85,7 +85,7 @@ def real_bank(folder: Path) -> Iterator[RealBank]:
     with ExitStack() as ends:
         api = kubernetes.start()
         ends.callback(api.stop)
-        calico_crds.install(api, *calico_crds.GROUPS)
+        policy_kinds.install(api, policy_kinds.of(*policy_kinds.CALICO))
         _namespaces(api)
         store = vault.start()
         ends.callback(store.stop)

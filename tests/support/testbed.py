@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support import policy_kinds
 
 from pilothouse import bundle
 from pilothouse.artifacts.model import Derived
@@ -59,10 +60,18 @@ def accepted(done: Done) -> str:
     return done.stdout + done.stderr
 
 
+@cache
+def policy_schemas() -> Path:
+    """The folder with the closed schemas of the policy kinds that are not Kubernetes' own."""
+    from support.bed.process import own_folder
+
+    return policy_kinds.folder(policy_kinds.KINDS, own_folder("schemas"), obtain().schemas.LAYOUT)
+
+
 def kubeconform(manifests: str) -> Done:
-    """Strict, and a kind without a schema is a failure; Calico's kinds have closed schemas of our own."""
+    """Strict, and a kind without a schema is a failure; other policy kinds than Kubernetes' have schemas of our own."""
     layout = obtain().schemas.LAYOUT
-    places = (program("kubernetes-schemas"), REAL / "schemas")
+    places = (program("kubernetes-schemas"), policy_schemas())
     locations = [item for place in places for item in ("-schema-location", f"{place}/{layout}")]
     return run(program("kubeconform"), "-strict", "-summary", *locations, "-", stdin=manifests)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import calico_crds
+from support import policy_kinds
 
 from pilothouse.files.content import example
 from pilothouse.files.git import Repository
@@ -99,8 +99,9 @@ def test_calicos_kinds_are_those_that_the_api_server_is_given(
     written: rendering.Opened, stack: SimpleNamespace
 ) -> None:
     group, _, version = stack.bank.CALICO.partition("/")
-    assert calico_crds.GROUPS[group] == version
-    given = {item["spec"]["names"]["kind"] for item in calico_crds.definitions(group)}
+    kinds = policy_kinds.of(group)
+    assert {kind.version for kind in kinds} == {version}
+    given = {kind.name for kind in kinds}
     _, derived = rendering.derive_cluster(written, stack.bank.CLUSTER, datetime.now(UTC).date())
     found = {
         item["kind"] for document in derived.artifacts for item in _manifests(document.data)

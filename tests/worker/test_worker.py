@@ -167,6 +167,33 @@ def test_drift_compares_the_objects_of_ours_in_a_snapshot(upkeep: Upkeep) -> Non
     assert any(f"ClusterRole {edited['metadata']['name']} on dev" in text and "(change " in text for text in messages)
 
 
+def test_drift_compares_policies_by_what_they_mean(upkeep: Upkeep) -> None:
+    """Rules in another order are no drift, one changed port is."""
+    from pilothouse.workflows import rendering
+
+    opened = rendering.open_platform(upkeep.root)
+    _, result = rendering.derive_cluster(opened, "dev", upkeep.clock().date())
+    ours = [json.loads(json.dumps(m)) for m in result.artifacts.manifests() if m["kind"] != "ServiceAccount"]
+    path = upkeep.root / "snapshots" / "dev.json"
+    before = json.loads(path.read_text())
+    held = next(m for m in ours if m["metadata"]["name"] == "pilothouse-cards-egress")
+    held["spec"]["egress"].reverse()
+
+    def look() -> list[Problem]:
+        path.write_text(json.dumps({**before, "items": [*before["items"], *ours]}))
+        upkeep.reload()
+        upkeep.drift()
+        found = (item.problem for item in findings.current(upkeep.store, "dev"))
+        return [item for item in found if item.code in ("policies/drift", "worker/cluster-differs")]
+
+    assert look() == []
+    held["spec"]["egress"][0]["ports"][0]["port"] = 1
+    found = look()
+    assert {item.code for item in found} == {"policies/drift"}
+    assert any("of NetworkPolicy cards/pilothouse-cards-egress" in item.message for item in found)
+    assert all(item.teams for item in found)
+
+
 def test_expire_withdraws_what_nobody_touched(upkeep: Upkeep) -> None:
     draft = rows.Draft("egress", "a/b", "a", "text")
     kept = rows.create(upkeep.store, draft, "alice", upkeep.clock() - timedelta(days=31))
@@ -404,6 +431,7 @@ def test_the_table_of_jobs_is_that_of_the_documentation() -> None:
     assert [job.name for job in JOBS] == [
         "reload",
         "snapshot",
+        "domains",
         "render",
         "apply",
         "drift",

@@ -12,7 +12,7 @@ import pytest
 from support.egress_world import FILES, LISTING, TEAM, TODAY, service, write
 
 from pilothouse.access.permissions import person_of
-from pilothouse.policies.edges import Direction
+from pilothouse.policies.rules import Direction
 from pilothouse.problems import Denied, Invalid
 from pilothouse.workflows import commits, egress
 from pilothouse.workflows.egress import Preview

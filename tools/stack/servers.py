@@ -17,7 +17,7 @@ from stack import bank, load, people, workloads
 from stack.delivery import Delivery
 from stack.machine import Failed, claim_network, consecutive, port_free, resident
 from stack.shell import Shell
-from support import calico_crds
+from support import policy_kinds
 from support.bed import directory, elasticsearch, kubernetes, monitoring, process, vault
 from support.bed.process import Server
 from support.bed.web import request
@@ -171,7 +171,7 @@ class Stack:
         self._at_end.append(held.close)
         self.cluster = workloads.build(self.declared, self._real_pods(ports, state.port), self.pods)
         self.say(f"creating {len(self.cluster.objects)} objects: the bank's namespaces, workloads and pods")
-        calico_crds.install(self.kube, bank.CALICO.partition("/")[0])
+        policy_kinds.install(self.kube, policy_kinds.of(bank.CALICO.partition("/")[0]))
         workloads.create(self.kube, self.cluster.objects)
         self.exporters = load.expose(self.declared, self.cluster.scraped)
         self.controller = workloads.Controller(self.kube, state)

@@ -33,6 +33,7 @@ from pilothouse.workflows.applying import Applied, Cancelled, Options
 @click.option("--context", default="", help="Context of the kubeconfig.")
 @click.option("--snapshot", type=click.Path(path_type=Path), default=None, help="Judge by this snapshot, not live.")
 @click.option("--today", type=opening.Day(), default=None, help="Judge expiries as of this day.", show_default="today")
+@opening.kept_option
 @output_option
 def apply(
     cluster: str,
@@ -45,6 +46,7 @@ def apply(
     context: str,
     snapshot: Path | None,
     today: date | None,
+    data: Path | None,
     output: str,
 ) -> None:
     """Bring CLUSTER to what PLATFORM (default: this folder) declares.
@@ -61,7 +63,7 @@ def apply(
         raise Invalid("there is no terminal to ask on", "say --yes to apply, or --dry-run to see the plan")
     try:
         progress("reading the documents")
-        opened = rendering.open_platform(platform)
+        opened = rendering.open_platform(platform, domains=opening.kept_domains(data))
         opened.clusters((cluster,))
 
         def ask(planned: Planned) -> bool:

@@ -210,7 +210,7 @@ def _write(opened: Opened, found: Preview) -> list[str]:
 
 def _data(opened: Opened, found: Preview) -> dict[str, Any]:
     """A preview in the form in which the portal's API gives one."""
-    from pilothouse.policies import effect as effects
+    from pilothouse.policies.compare import effect as effects
     from pilothouse.workflows import commits
 
     texts = {path: source.text for path in found.files if (source := opened.loaded.source(path))}

@@ -13,7 +13,7 @@ from pilothouse.problems import Invalid
 
 if TYPE_CHECKING:
     from pilothouse.inputs import Inputs
-    from pilothouse.workflows.rendering import Opened, Where
+    from pilothouse.workflows.rendering import KeptDomains, Opened, Where
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -66,8 +66,27 @@ def snapshot_option(command: Command) -> Command:
     return command
 
 
+def kept_option(command: Command) -> Command:
+    """Adds `--data DIR` (parameter `data`): the data folder of a worker that resolves domains; None is none."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        default=None,
+        envvar="PILOTHOUSE_DATA",
+        help="A worker's data folder: the addresses of domains are those that it resolved.",
+    )(command)
+
+
+def kept_domains(data: Path | None) -> KeptDomains | None:
+    """What the worker of that data folder resolved, as of now."""
+    from pilothouse.files.domains import DOMAINS
+    from pilothouse.workflows.rendering import KeptDomains
+
+    return None if data is None else KeptDomains(data / DOMAINS, datetime.now(UTC))
+
+
 def day(today: date | None) -> date:
-    """The day given, or today in UTC: the one place where a command reads the clock for a render."""
+    """The day given, or today in UTC: here and in `kept_domains` alone a command reads the clock for a render."""
     return today or datetime.now(UTC).date()
 
 
@@ -89,13 +108,17 @@ def open_inputs(
     live: bool = False,
     context: str = "",
     today: date | None = None,
+    data: Path | None = None,
 ) -> tuple[Opened, Inputs]:
-    """Open a platform that has no errors, and the inputs of one cluster; errors are printed and end the command."""
+    """Open a platform that has no errors, and the inputs of one cluster; errors are printed and end the command.
+
+    `data` is the data folder of a worker, for the domains that it resolved.
+    """
     from pilothouse.cli.output import exit_for, print_problems
     from pilothouse.problems import Severity, has_errors
     from pilothouse.workflows.rendering import inputs_for, open_platform
 
-    opened = open_platform(platform)
+    opened = open_platform(platform, domains=kept_domains(data))
     opened.clusters((cluster,))
     inputs, problems = inputs_for(opened, cluster, day(today), where(snapshot, live, context, (cluster,)))
     found = (*opened.problems, *problems)

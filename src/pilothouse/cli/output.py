@@ -96,16 +96,20 @@ def console() -> Any:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def print_problems(problems: Iterable[Problem], output: str = "text", total: bool = True) -> None:
-    """Problems on stdout, in the form asked for; `total` counts them at the end of the text."""
+def print_problems(
+    problems: Iterable[Problem], output: str = "text", total: bool = True, *, aside: bool = False
+) -> None:
+    """Problems on stdout, in the form asked for; `total` counts them at the end of the text. `aside` prints text to
+    stderr, where the result of the command is something else."""
     found = tuple(problems)
     if output == "json":
         click.echo(reports.to_json(found), nl=False)
     elif output == "sarif":
         click.echo(reports.to_sarif(found, __version__), nl=False)
     elif found:
-        colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
-        click.echo(reports.to_text(found, colored, total), nl=False)
+        stream = sys.stderr if aside else sys.stdout
+        colored = stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
+        click.echo(reports.to_text(found, colored, total), nl=False, err=aside)
 
 
 def exit_for(problems: Iterable[Problem]) -> None:

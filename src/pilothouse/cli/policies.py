@@ -10,6 +10,11 @@ import click
 
 from pilothouse.cli.opening import cluster_option, open_inputs, platform_argument, snapshot_option
 from pilothouse.cli.output import emit, output_option, table
+from pilothouse.cli.policies_ask import can, explain
+from pilothouse.cli.policies_compare import diff, drift
+from pilothouse.cli.policies_domains import show as domains
+from pilothouse.cli.policies_lint import command as lint
+from pilothouse.cli.policies_map import show as show_map
 
 if TYPE_CHECKING:
     from pilothouse.policies.edges import ServiceEdge
@@ -17,7 +22,16 @@ if TYPE_CHECKING:
 
 @click.group()
 def group() -> None:
-    """Network policies: edges, effect of a change, single connections."""
+    """Network policies: who reaches whom and why, what a change does, what is doubtful, and what traffic says of it."""
+
+
+group.add_command(domains)
+group.add_command(can)
+group.add_command(explain)
+group.add_command(show_map)
+group.add_command(diff)
+group.add_command(drift)
+group.add_command(lint)
 
 
 @group.command("edges")
@@ -91,7 +105,7 @@ def show_effect(
     output: str,
 ) -> None:
     """Which connections appear and vanish between the platform folders BEFORE and AFTER, on the pods of AFTER."""
-    from pilothouse.policies import effect
+    from pilothouse.policies.compare import effect
 
     _, new = open_inputs(after, cluster, snapshot, live, context, today)
     _, old = open_inputs(before, cluster, snapshot, live, context, today)
@@ -121,61 +135,3 @@ def _print_effect(found: Any) -> None:
     for text in found.unsupported:
         click.echo(f"not evaluated: {text}")
     click.echo(found.summary)
-
-
-@group.command("can")
-@platform_argument
-@click.argument("source")
-@click.argument("destination")
-@click.argument("port")
-@click.option("--preview", is_flag=True, help="Count staged and withheld policies as if they were enforced.")
-@cluster_option
-@snapshot_option
-@output_option
-def can(
-    platform: Path,
-    source: str,
-    destination: str,
-    port: str,
-    preview: bool,
-    cluster: str,
-    snapshot: Path | None,
-    live: bool,
-    context: str,
-    today: date | None,
-    output: str,
-) -> None:
-    """Whether SOURCE reaches DESTINATION at PORT (`8080` or `53/UDP`), and which policies decide.
-
-    Each end is a service or pod as `namespace/name`, or an IP address. The port is the container's. Exit 1 unless
-    allowed.
-    """
-    from pilothouse.policies import question
-
-    number, protocol = _port(port)
-    _, inputs = open_inputs(platform, cluster, snapshot, live, context, today)
-    answer = question.ask(inputs, source, destination, protocol, number, preview=preview)
-    emit(question.as_data(answer), output, lambda: _print_answer(answer))
-    if answer.verdict != "allow":
-        raise click.exceptions.Exit(1)
-
-
-def _port(text: str) -> tuple[int, str]:
-    from pilothouse.problems import Invalid
-
-    number, _, protocol = text.partition("/")
-    protocol = protocol.upper() or "TCP"
-    if not number.isdigit() or not 0 < int(number) < 65536 or protocol not in ("TCP", "UDP", "SCTP"):
-        raise Invalid(f"`{text}` is no port", "write a number such as 8080, or 53/UDP")
-    return int(number), protocol
-
-
-def _print_answer(answer: Any) -> None:
-    rows = [
-        (pair.source, pair.destination, "allow" if pair.allowed else "deny", pair.egress, pair.ingress)
-        for pair in answer.pairs
-    ]
-    table("", ("from", "to", "verdict", "egress decided by", "ingress decided by"), rows)
-    for text in answer.unsupported:
-        click.echo(f"not evaluated: {text}")
-    click.echo(answer.verdict)

@@ -84,11 +84,11 @@ def _together(problems: Iterable[Problem], clusters: int) -> list[Problem]:
 
 
 @collector_paused()
-def _run(platform: Path, work: Work, show: Show) -> None:
+def _run(platform: Path, data: Path | None, work: Work, show: Show) -> None:
     progress = Progress()
     try:
         progress("reading the documents")
-        opened = rendering.open_platform(platform)
+        opened = rendering.open_platform(platform, domains=opening.kept_domains(data))
         result = work(opened, progress)
     finally:
         progress.done()
@@ -100,6 +100,7 @@ def _run(platform: Path, work: Work, show: Show) -> None:
 @opening.platform_argument
 @opening.clusters_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; each cluster gets one below it.")
+@opening.kept_option
 @opening.snapshot_option
 @click.option("--quiet", "-q", is_flag=True, help="Show errors only.")
 @report_option
@@ -111,6 +112,7 @@ def render(
     live: bool,
     context: str,
     today: date | None,
+    data: Path | None,
     quiet: bool,
     output: str,
 ) -> None:
@@ -121,6 +123,7 @@ def render(
     where = opening.where(snapshot, live, context, clusters)
     _run(
         platform,
+        data,
         lambda opened, progress: rendering.render(opened, clusters, out, opening.day(today), where, progress),
         lambda opened, result: _show(opened, result, output, changes=not result.failed, quiet=quiet),
     )
@@ -129,6 +132,7 @@ def render(
 @click.command()
 @opening.platform_argument
 @opening.clusters_option
+@opening.kept_option
 @opening.snapshot_option
 @report_option
 def check(
@@ -138,12 +142,14 @@ def check(
     live: bool,
     context: str,
     today: date | None,
+    data: Path | None,
     output: str,
 ) -> None:
     """Run every check of every area on PLATFORM and print the problems by file."""
     where = opening.where(snapshot, live, context, clusters)
     _run(
         platform,
+        data,
         lambda opened, progress: rendering.check(opened, clusters, opening.day(today), where, progress),
         lambda opened, result: _show(opened, result, output, changes=False),
     )
@@ -153,6 +159,7 @@ def check(
 @opening.platform_argument
 @opening.clusters_option
 @click.option("--against", type=click.Path(path_type=Path), help="Folder of an earlier render.")
+@opening.kept_option
 @opening.snapshot_option
 @report_option
 def diff(
@@ -163,6 +170,7 @@ def diff(
     live: bool,
     context: str,
     today: date | None,
+    data: Path | None,
     output: str,
 ) -> None:
     """Show what a render of PLATFORM would change in a folder (--against) or in the live cluster (--live)."""
@@ -183,7 +191,7 @@ def diff(
                 click.echo(_changes(item), nl=False)
         _show(opened, result, output, changes=True, quiet=True)
 
-    _run(platform, work, show)
+    _run(platform, data, work, show)
 
 
 def _changes(result: ClusterResult) -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from pilothouse.files.garbage import collector_paused
 from pilothouse.files.reading import walk
+from pilothouse.inventory.fields import Key
 from pilothouse.inventory.model import Snapshot
 from pilothouse.inventory.parse import NEWER_API, Locate, at, parse
 from pilothouse.problems import Invalid, Place, Problem, Problems, Unavailable, error, info, ordered, warning
@@ -88,6 +89,18 @@ def read(path: Path) -> tuple[Snapshot, Problems]:
     if snapshot == Snapshot(source=snapshot.source):
         found = (*found, _empty(path))
     return snapshot, found
+
+
+def read_text(text: str, shown: str) -> tuple[Snapshot, Problems]:
+    """The snapshot that a text holds, JSON or YAML; `shown` names it in problems. Raises `Invalid` as `read` does."""
+    problems: list[Problem] = []
+    aside = _Aside()
+    suffix = ".json" if text.lstrip()[:1] in ("{", "[") else ".yaml"
+    objects = _objects(text, shown, Path(f"{shown}{suffix}"), problems, aside)
+    with collector_paused():
+        snapshot, found = parse(objects, source=shown)
+    found = ordered((*problems, *found, *_named(aside, Path(shown))))
+    return snapshot, found if objects else (*found, _empty(Path(shown)))
 
 
 def _empty(path: Path) -> Problem:
@@ -178,7 +191,7 @@ def _objects(text: str, shown: str, file: Path, problems: list[Problem], aside: 
 
 
 def _located(node: Node) -> Locate:
-    return lambda path: node.at(*path)
+    return lambda path: node.key_at(*path) if path and isinstance(path[-1], Key) else node.at(*path)
 
 
 def _is_object(data: Any) -> bool:

@@ -12,6 +12,13 @@ from typing import Any
 Path = tuple[str | int, ...]
 Object = Mapping[str, Any]
 
+
+class Key(str):
+    """As the last step of a path: the key itself rather than its value."""
+
+    __slots__ = ()
+
+
 _NONE: Mapping[str, Any] = {}
 
 

@@ -7,11 +7,12 @@ Lists are sorted by (namespace, name), so that two readings of one cluster are e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from pilothouse.inventory.fields import Path
 from pilothouse.labels import LabelSelector
 from pilothouse.problems import NOWHERE, Place
 
@@ -114,13 +115,19 @@ class KubeService:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSlice:
-    """Addresses of a Service; `targets` are pod names ("" where the address is no pod), same order as `addresses`."""
+    """Addresses of a Service.
+
+    `targets` are pod names ("" where the address is no pod) and `ready` whether traffic is sent there, both in the
+    order of `addresses`. What is not ready is kept: Calico's `services` match counts every address of a slice
+    (https://github.com/projectcalico/calico/blob/master/felix/serviceindex/serviceindex.go).
+    """
 
     namespace: str
     name: str
     service: str
     addresses: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    ready: tuple[bool, ...] = ()
     ports: tuple[ServicePort, ...] = ()
 
 
@@ -138,7 +145,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An object kept whole, as it was read. `data` is never changed."""
+    """An object kept whole, as it was read. `data` is never changed; `locate` says where a value of it stands."""
 
     kind: str
     api_version: str
@@ -146,6 +153,11 @@ class Manifest:
     name: str
     data: Mapping[str, Any]
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+    locate: Callable[[Path], Place] | None = field(default=None, compare=False, repr=False)
+
+    def at(self, path: Path) -> Place:
+        """Where the value at that path stands (the key, where the last step is a `Key`), or else the object."""
+        return self.locate(path) if self.locate else self.place
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -158,7 +170,8 @@ class Snapshot:
     """A cluster at a moment. An empty one (`Snapshot()`) means "nothing known".
 
     `policies` holds NetworkPolicies and every Calico or admin-policy kind; `rbac` Roles,
-    ClusterRoles and their bindings; `accounts` ServiceAccounts as (namespace, name);
+    ClusterRoles and their bindings; `accounts` ServiceAccounts as (namespace, name), `account_labels` the labels
+    of those that have any;
     `ingresses` Ingress manifests; `others` the kinds that pilothouse does not look at, counted by kind.
     `source` says where it was read from.
     """
@@ -171,6 +184,7 @@ class Snapshot:
     endpoint_slices: tuple[EndpointSlice, ...] = ()
     workloads: tuple[Workload, ...] = ()
     accounts: tuple[tuple[str, str], ...] = ()
+    account_labels: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     policies: tuple[Manifest, ...] = ()
     rbac: tuple[Manifest, ...] = ()
     ingresses: tuple[Manifest, ...] = ()

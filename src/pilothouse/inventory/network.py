@@ -76,26 +76,36 @@ def _service_port(item: Object, at: Path) -> ServicePort:
 
 
 def endpoint_slice(data: Object, namespace: str, name: str) -> EndpointSlice:
-    """Addresses that are not ready are left out: no connection to the Service ends there."""
+    """Every address, ready or not: no connection to the Service ends at one that is not, and yet policies may match it.
+
+    A port without a number means "all ports", and is left out: there is nothing to compare a policy's port with.
+    """
     labels = fields.labels(fields.mapping(data, "metadata"), at=("metadata",))
     addresses: list[str] = []
     targets: list[str] = []
+    ready: list[bool] = []
     for index, endpoint in enumerate(fields.items(data, "endpoints")):
         here: Path = ("endpoints", index)
-        if fields.mapping(endpoint, "conditions", here).get("ready") is False:
-            continue
+        serves = fields.mapping(endpoint, "conditions", here).get("ready") is not False
         target = fields.mapping(endpoint, "targetRef", here)
         pod = fields.string(target, "name", (*here, "targetRef")) if target.get("kind") == "Pod" else ""
         for address in fields.strings(endpoint, "addresses", here):
             addresses.append(address)
             targets.append(pod)
+            ready.append(serves)
     ports: list[ServicePort] = []
     for index, port in enumerate(fields.items(data, "ports")):
         there: Path = ("ports", index)
         if port.get("port") is None:
-            continue  # "all ports": nothing that a policy's port could be compared with
+            continue
         number = fields.port_number(port, "port", there)
         ports.append(ServicePort(fields.string(port, "name", there), number, number, _protocol(port, there)))
     return EndpointSlice(
-        namespace, name, labels.get(SERVICE_NAME_LABEL, ""), tuple(addresses), tuple(targets), tuple(ports)
+        namespace,
+        name,
+        labels.get(SERVICE_NAME_LABEL, ""),
+        tuple(addresses),
+        tuple(targets),
+        tuple(ready),
+        tuple(ports),
     )

@@ -40,7 +40,9 @@ _V1 = frozenset(("v1",))
 _RBAC = {"rbac.authorization.k8s.io": frozenset(("v1", "v1beta1"))}
 _APPS = {"apps": frozenset(("v1", "v1beta1", "v1beta2")), "extensions": frozenset(("v1beta1",))}
 _CALICO = {"projectcalico.org": frozenset(("v3",)), "crd.projectcalico.org": _V1}
-_ADMIN = {"policy.networking.k8s.io": frozenset(("v1alpha1", "v1alpha2", "v1beta1"))}
+# https://github.com/kubernetes-sigs/network-policy-api/tree/main/apis
+_ADMIN = {"policy.networking.k8s.io": frozenset(("v1alpha1",))}
+_CLUSTER = {"policy.networking.k8s.io": frozenset(("v1alpha2", "v1beta1"))}
 
 KNOWN: Mapping[str, Mapping[str, frozenset[str]]] = {
     "Namespace": {"": _V1},
@@ -68,7 +70,7 @@ KNOWN: Mapping[str, Mapping[str, frozenset[str]]] = {
     "Profile": _CALICO,
     "AdminNetworkPolicy": _ADMIN,
     "BaselineAdminNetworkPolicy": _ADMIN,
-    "ClusterNetworkPolicy": _ADMIN,
+    "ClusterNetworkPolicy": _CLUSTER,
     "Role": _RBAC,
     "ClusterRole": _RBAC,
     "RoleBinding": _RBAC,
@@ -265,6 +267,7 @@ def _snapshot(reading: _Reading, source: str) -> Snapshot:
     slices: list[EndpointSlice] = []
     made: list[Workload] = []
     accounts: set[tuple[str, str]] = set()
+    account_labels: dict[tuple[str, str], Mapping[str, str]] = {}
     kept: dict[str, list[Manifest]] = {"policies": [], "rbac": [], "ingresses": []}
     owners: dict[tuple[str, str, str], Owner] = {}
     templates: list[tuple[Workload, Mapping[str, Any], Locate]] = []
@@ -292,10 +295,12 @@ def _snapshot(reading: _Reading, source: str) -> Snapshot:
                 slices.append(network.endpoint_slice(data, namespace, name))
             elif kind == "ServiceAccount":
                 accounts.add((namespace, name))
+                if labels := fields.labels(fields.mapping(data, "metadata"), at=("metadata",)):
+                    account_labels[namespace, name] = labels
             else:
                 room = "rbac" if kind in _RBAC_KINDS else "ingresses" if kind == "Ingress" else "policies"
                 fields.labels(fields.mapping(data, "metadata"), at=("metadata",))
-                kept[room].append(Manifest(kind, data["apiVersion"], namespace, name, data, locate(())))
+                kept[room].append(Manifest(kind, data["apiVersion"], namespace, name, data, locate(()), locate))
         except Malformed as wrong:
             reading.problems.append(_malformed(kind, namespace, name, wrong, locate))
 
@@ -314,6 +319,7 @@ def _snapshot(reading: _Reading, source: str) -> Snapshot:
         endpoint_slices=tuple(sorted(slices, key=lambda item: (item.namespace, item.name))),
         workloads=tuple(sorted(made, key=lambda item: (item.namespace, item.name, item.kind))),
         accounts=tuple(sorted(accounts)),
+        account_labels=dict(sorted(account_labels.items())),
         policies=_sorted(kept["policies"]),
         rbac=_sorted(kept["rbac"]),
         ingresses=_sorted(kept["ingresses"]),

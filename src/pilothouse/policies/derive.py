@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pilothouse import labels
@@ -30,9 +31,10 @@ from pilothouse.platform.model import (
 from pilothouse.policies import addresses, adoption, edges, manifests
 from pilothouse.policies.adoption import Mode, NamespaceMode
 from pilothouse.policies.content import Baseline, SystemPeer, read
-from pilothouse.policies.edges import Direction, Edges, Origin, ServiceEdge
+from pilothouse.policies.edges import Edges, Origin, ServiceEdge
 from pilothouse.policies.manifests import Manifest
 from pilothouse.policies.matching import Directory, PolicyPort
+from pilothouse.policies.rules import Direction
 from pilothouse.problems import Place, Problem, Problems, error, ordered, warning
 
 CLUSTER_WIDE = "policies/_cluster.yaml"
@@ -151,6 +153,7 @@ class _Builder:
             domains: dict[str, Manifest] = {}
             why: list[str] = []
             domains_why: list[str] = []
+            ends: list[datetime] = []
             for edge in self.edges.of(service.key, direction):
                 if not edge.needs_rule or edge.origin is Origin.DNS:
                     continue
@@ -161,16 +164,17 @@ class _Builder:
                     continue
                 peers = self.peers(service, edge)
                 if peers:
+                    ends.extend(self.ends(edge))
                     ports = self.destination_ports(service, edge)
                     _add(rules, [manifests.rule(direction.value, peers, ports)], why, line)
             if rules:
-                meta = self.meta(service, direction.value, why)
+                meta = self.meta(service, direction.value, why, max(ends, default=None))
                 yield manifests.network_policy(meta, selector, **{direction.value: list(rules.values())})
             if domains:
                 meta = self.meta(service, "domains", domains_why)
                 yield manifests.calico_egress(meta, selector, list(domains.values()), self.cluster.calico_api)
 
-    def meta(self, service: Service, part: str, why: Sequence[str]) -> Manifest:
+    def meta(self, service: Service, part: str, why: Sequence[str], expires: datetime | None = None) -> Manifest:
         return manifests.metadata(
             f"{manifests.PREFIX}{service.name}-{part}",
             service.namespace,
@@ -178,6 +182,7 @@ class _Builder:
             part,
             _at(service.place),
             _numbered(why),
+            expires,
             **{labels.SERVICE_LABEL: service.name, labels.TEAM_LABEL: service.team},
         )
 
@@ -196,7 +201,7 @@ class _Builder:
             case ApiServerPeer():
                 return self.api_server(service, edge)
             case DomainPeer(name):
-                nets = self.pinned(service, edge, name)
+                nets = self.known(service, edge, name)
                 return [manifests.block_peer(addresses.Block(net)) for net in nets]
         raise AssertionError(peer)
 
@@ -276,8 +281,9 @@ class _Builder:
 
     # -------------------------------------------------------- domains
 
-    def pinned(self, service: Service, edge: ServiceEdge, domain: str) -> tuple[Network, ...]:
-        nets = self.cluster.domain_addresses.get(domain, ())
+    def known(self, service: Service, edge: ServiceEdge, domain: str) -> tuple[Network, ...]:
+        """The addresses of a domain, pinned or resolved."""
+        nets = self.inputs.domain_addresses(domain)
         if not nets:
             self.problems.append(
                 warning(
@@ -285,7 +291,8 @@ class _Builder:
                     f"{service.key}: the addresses of {domain} are not known on cluster {self.cluster.name}; until "
                     "they are, nothing is allowed",
                     edge.place,
-                    "pin them in `domainAddresses` of the Cluster document",
+                    "pin them in `domainAddresses` of the Cluster document"
+                    + ("; a name with `*` cannot be resolved" if "*" in domain else ", or have the worker resolve it"),
                     teams=(service.team,),
                     cluster=self.cluster.name,
                 )
@@ -294,16 +301,23 @@ class _Builder:
 
     def domain_rules(self, service: Service, edge: ServiceEdge) -> list[Manifest]:
         assert isinstance(edge.peer, DomainPeer)
-        if not self.pinned(service, edge, edge.peer.name):
+        name = edge.peer.name
+        if not self.known(service, edge, name):
             return []
-        self.domains.setdefault(edge.peer.name, _at(self.cluster.place))
-        return manifests.domain_rules(edge.peer.name, self.destination_ports(service, edge))
+        self.domains.setdefault(name, _at(self.cluster.place if self.inputs.is_pinned(name) else edge.place))
+        return manifests.domain_rules(name, self.destination_ports(service, edge))
+
+    def ends(self, edge: ServiceEdge) -> Iterable[datetime]:
+        """When resolved addresses that stand in the rule itself end."""
+        if isinstance(edge.peer, DomainPeer) and (end := self.inputs.domain_expires(edge.peer.name)):
+            yield end
 
     def sets(self) -> Iterable[Manifest]:
         """The address sets of the domains that some rule names."""
         for domain, source in sorted(self.domains.items()):
-            nets = [str(net) for net in addresses.collapsed(self.cluster.domain_addresses[domain])]
-            yield manifests.domain_set(domain, nets, self.cluster.name, self.cluster.calico_api, source)
+            nets = [str(net) for net in addresses.collapsed(self.inputs.domain_addresses(domain))]
+            expires = self.inputs.domain_expires(domain)
+            yield manifests.domain_set(domain, nets, self.cluster.name, self.cluster.calico_api, source, expires)
 
     # -------------------------------------------------------- ports
 

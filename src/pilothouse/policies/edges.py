@@ -33,12 +33,8 @@ from pilothouse.platform.model import (
 )
 from pilothouse.policies.content import Baseline, SystemPeer, read
 from pilothouse.policies.matching import Directory
+from pilothouse.policies.rules import Direction
 from pilothouse.problems import NOWHERE, Place, Problem, Problems, ordered, warning
-
-
-class Direction(StrEnum):
-    INGRESS = "ingress"
-    EGRESS = "egress"
 
 
 class Origin(StrEnum):

@@ -39,6 +39,7 @@ def check_guardrails(inputs: Inputs) -> Problems:
         for edge in service.egress:
             if edge.holds_on(inputs.cluster.name) and not edge.expired(inputs.today):
                 found.extend(judge.egress(service, edge))
+                found.extend(judge.addresses(service, edge, inputs))
                 if edge.expires is not None and judge.is_public(edge):
                     found.extend(judge.too_far(service, edge, (edge.expires - inputs.today).days))
     return ordered(found)
@@ -123,6 +124,26 @@ class _Judge:
                     f"port {forbidden.port} may not be reached at {edge.peer}: {forbidden.why}",
                     "name the ports that are needed, without this one",
                 )
+
+    def addresses(self, service: Service, edge: Edge, inputs: Inputs) -> Iterator[Problem]:
+        """What a domain is here, where that is a forbidden destination. Resolved ones were refused before
+        (`policies.domains`), so that it is the Cluster document that says so."""
+        if not isinstance(edge.peer, DomainPeer):
+            return
+        cluster = inputs.cluster
+        for network in inputs.domain_addresses(edge.peer.name):
+            for item in self.rails.forbidden_destinations:
+                if item.network.version == network.version and item.network.overlaps(network):
+                    yield error(
+                        "policies/forbidden-destination",
+                        f"{service.key}: {edge.peer} is {network} on cluster {cluster.name}, which touches "
+                        f"{item.network}, which nobody may reach: {item.why}",
+                        edge.place,
+                        "correct `domainAddresses` of the Cluster document",
+                        related=(cluster.place,),
+                        teams=(service.team,),
+                        cluster=cluster.name,
+                    )
 
     def too_far(self, service: Service, edge: Edge, days: int) -> Iterator[Problem]:
         if self.rails.max_days and days > self.rails.max_days:

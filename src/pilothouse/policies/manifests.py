@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pilothouse import labels
@@ -20,6 +21,8 @@ PREFIX = "pilothouse-"
 PART_LABEL = "pilothouse.dev/part"
 """Which part of the policy set an object is: `default-deny`, `dns`, `ingress`, `egress`, `domains` or `domain-set`."""
 RULES_ANNOTATION = "pilothouse.dev/rules"
+EXPIRES_ANNOTATION = "pilothouse.dev/expires"
+"""When the last address that was resolved for it ends (RFC 3339, UTC): once that has passed, nothing refreshes it."""
 DOMAIN_LABEL = "pilothouse.dev/domain"
 DOMAIN_ORDER = 900
 """Order of our Calico policies in the default tier; Kubernetes' own stand at 1000. Both only allow, so it is free."""
@@ -30,9 +33,17 @@ Manifest = dict[str, Any]
 
 
 def metadata(
-    name: str, namespace: str, cluster: str, part: str, source: str = "", rules: Sequence[str] = (), **more: str
+    name: str,
+    namespace: str,
+    cluster: str,
+    part: str,
+    source: str = "",
+    rules: Sequence[str] = (),
+    expires: datetime | None = None,
+    **more: str,
 ) -> Manifest:
-    """`rules` says, line by line, why each rule is there; `more` are further labels."""
+    """`rules` says, line by line, why each rule is there; `expires` when resolved addresses in it end; `more` are
+    further labels."""
     data: Manifest = {"name": name}
     if namespace:
         data["namespace"] = namespace
@@ -42,6 +53,8 @@ def metadata(
         annotations[labels.SOURCE_ANNOTATION] = source
     if rules:
         annotations[RULES_ANNOTATION] = "\n".join(rules) + "\n"
+    if expires:
+        annotations[EXPIRES_ANNOTATION] = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if annotations:
         data["annotations"] = annotations
     return data
@@ -143,10 +156,12 @@ def domain_value(domain: str) -> str:
     return f"{readable}-{hashlib.sha256(domain.encode()).hexdigest()[:12]}"
 
 
-def domain_set(domain: str, nets: Sequence[str], cluster: str, calico_api: str, source: str) -> Manifest:
-    """A GlobalNetworkSet with the addresses of one domain."""
+def domain_set(
+    domain: str, nets: Sequence[str], cluster: str, calico_api: str, source: str, expires: datetime | None = None
+) -> Manifest:
+    """A GlobalNetworkSet with the addresses of one domain; `expires` where they were resolved."""
     name = f"{PREFIX}domain-{domain_value(domain)}"
-    meta = metadata(name, "", cluster, "domain-set", source, **{DOMAIN_LABEL: domain_value(domain)})
+    meta = metadata(name, "", cluster, "domain-set", source, expires=expires, **{DOMAIN_LABEL: domain_value(domain)})
     return {"apiVersion": calico_api, "kind": "GlobalNetworkSet", "metadata": meta, "spec": {"nets": list(nets)}}
 
 

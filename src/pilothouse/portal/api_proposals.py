@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, Field, model_validator
 
-from pilothouse.policies import effect
+from pilothouse.policies.compare import effect
 from pilothouse.portal import egress_desk
 from pilothouse.portal.api import ErrorOut, In, ProblemOut, answer, body_of, describe, problem_of
 from pilothouse.portal.frame import live, me, store

@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 import pilothouse.portal as package
 from pilothouse import __version__
 from pilothouse.access.permissions import Action
+from pilothouse.files.domains import DOMAINS
 from pilothouse.files.snapshot import SNAPSHOTS
 from pilothouse.portal import auth, security, words
 from pilothouse.portal.frame import NavItem, Portal, Settings, is_api, live, may, maybe_me, now, portal
@@ -61,7 +62,13 @@ def create_app(
         settings,
         store,
         Current(
-            settings.platform, settings.clock, settings.watch_seconds, engine, warm, kept=settings.data / SNAPSHOTS
+            settings.platform,
+            settings.clock,
+            settings.watch_seconds,
+            engine,
+            warm,
+            kept=settings.data / SNAPSHOTS,
+            domains=settings.data / DOMAINS,
         ),
         Metrics(),
     )

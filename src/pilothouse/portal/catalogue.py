@@ -14,7 +14,8 @@ from pilothouse.collectors.logging.units import in_words
 from pilothouse.inventory.model import Pod, Snapshot
 from pilothouse.platform.model import Alert as DeclaredAlert
 from pilothouse.platform.model import Expression, ReplicasBelow, Service, SqlLatencyAbove
-from pilothouse.policies.edges import Direction, ServiceEdge
+from pilothouse.policies.edges import ServiceEdge
+from pilothouse.policies.rules import Direction
 from pilothouse.portal import log_store
 from pilothouse.portal.frame import NavItem, Portal, live, may
 from pilothouse.portal.listing import Query, page_of

@@ -50,15 +50,21 @@ class Engine(Protocol):
 
 
 class Workflows:
-    """The same functions that `pilothouse render` and `check` call. `kept` is the folder of the worker's snapshots."""
+    """The same functions that `pilothouse render` and `check` call. `kept` is the folder of the worker's snapshots,
+    `domains` that of what it resolved, as of `clock`."""
 
-    def __init__(self, kept: Path | None = None) -> None:
+    def __init__(
+        self, kept: Path | None = None, domains: Path | None = None, clock: Callable[[], datetime] | None = None
+    ) -> None:
         self.kept = kept
+        self.domains = domains
+        self.clock = clock
 
     def open(self, root: Path) -> tuple[Platform, Content, Problems, Any]:
         from pilothouse.workflows import rendering
 
-        opened = rendering.open_platform(root, kept=self.kept)
+        domains = rendering.KeptDomains(self.domains, self.clock()) if self.domains and self.clock else None
+        opened = rendering.open_platform(root, kept=self.kept, domains=domains)
         return opened.loaded.platform, opened.loaded.content, opened.problems, opened
 
     def inputs(self, opened: Any, cluster: str, today: date) -> tuple[Inputs, Problems]:
@@ -227,14 +233,17 @@ class Current:
         engine: Engine | None = None,
         warm: bool = True,
         kept: Path | None = None,
+        domains: Path | None = None,
     ) -> None:
         """`every` is the least number of seconds between two looks at the folder; `warm` checks the clusters
-        in the background after each load; `kept` is the folder of the worker's snapshots, watched as well."""
+        in the background after each load; `kept` is the folder of the worker's snapshots, `domains` that of
+        what it resolved, both watched as well."""
         self.root = root
         self._clock = clock
         self._every = every
-        self._engine = engine or Workflows(kept)
+        self._engine = engine or Workflows(kept, domains, clock)
         self._kept = kept
+        self._domains = domains
         self._warm = warm
         self.warmers: list[Callable[[Live, str], object]] = []
         """What pages derive for a cluster and would rather not make their first reader wait for."""
@@ -262,7 +271,7 @@ class Current:
             self._looked_at = moment
             old = self._live
             try:
-                stamp = stamp_of(self.root) + snapshots_stamp(self._kept)
+                stamp = stamp_of(self.root) + snapshots_stamp(self._kept) + snapshots_stamp(self._domains)
             except OSError as failure:
                 return self._keep(old, f"cannot read {self.root}: {failure.strerror}", "", "")
             if old is not None and old.stamp == stamp and old.today == moment.date():

@@ -15,6 +15,7 @@ import structlog
 
 from pilothouse import logs
 from pilothouse.clients import notify
+from pilothouse.clients.resolver import SystemResolver
 from pilothouse.problems import PilothouseError
 from pilothouse.store import address
 from pilothouse.worker.scheduler import Worker, until_signalled
@@ -39,7 +40,7 @@ def build(data: Path, platform: Path) -> Worker:
         except PilothouseError as failure:
             log.warning("not told", subject=subject, reason=failure.message)
 
-    context = Upkeep(store, platform, data.absolute(), lambda: datetime.now(UTC), tell)
+    context = Upkeep(store, platform, data.absolute(), lambda: datetime.now(UTC), tell, resolver=SystemResolver())
     return Worker(context)
 
 

@@ -16,9 +16,10 @@ from pilothouse.access.permissions import Action, Change, Decision, Person, may
 from pilothouse.inputs import Inputs
 from pilothouse.platform import documents, edit
 from pilothouse.platform.model import Edge, Platform, Service, ServicePeer
-from pilothouse.policies import effect, guardrails
+from pilothouse.policies import guardrails
+from pilothouse.policies.compare import effect
+from pilothouse.policies.compare.effect import Effect, new_problems
 from pilothouse.policies.edges import ServiceEdge
-from pilothouse.policies.effect import Effect, new_problems
 from pilothouse.policies.guardrails import Approval, By
 from pilothouse.problems import (
     Denied,

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pilothouse.policies.edges import Direction, ServiceEdge
+from pilothouse.policies.edges import ServiceEdge
+from pilothouse.policies.rules import Direction
 
 
 class Mark(StrEnum):

@@ -18,7 +18,7 @@ from pilothouse.access.permissions import Person, person_of
 from pilothouse.files import platform as platform_files
 from pilothouse.files.git import Repository
 from pilothouse.platform.model import Platform
-from pilothouse.policies.effect import new_problems
+from pilothouse.policies.compare.effect import new_problems
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, has_errors
 from pilothouse.store import Store, events, jobs, proposals
 from pilothouse.store.events import Event
@@ -65,7 +65,8 @@ def anew(desk: Desk) -> Desk:
     with desk.alone():
         if platform_files.read(was.root).digest == was.loaded.texts.digest:
             return desk
-        opened = rendering.open_platform(was.root, kept=was.kept)
+        domains = replace(was.domains, now=desk.now) if was.domains else None
+        opened = rendering.open_platform(was.root, kept=was.kept, domains=domains)
     if has_errors(problems := new_problems(was.problems, opened.problems)):
         raise Invalid("the platform has changed, and its documents have errors now", "mend them first", problems)
     return replace(desk, opened=opened, inputs_of=None)

@@ -6,21 +6,23 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from pilothouse import bundle
 from pilothouse.artifacts.model import EMPTY, Artifacts
 from pilothouse.artifacts.objects import ObjectChange, ObjectKey, plan
 from pilothouse.artifacts.write import serialise_all
+from pilothouse.files import domains as domain_files
 from pilothouse.files import platform as platform_files
 from pilothouse.files import snapshot as snapshot_files
 from pilothouse.files import tree
 from pilothouse.files.garbage import collector_paused
-from pilothouse.inputs import Inputs
+from pilothouse.inputs import Inputs, Resolved
 from pilothouse.inventory.model import Snapshot
 from pilothouse.platform import checks
 from pilothouse.policies import content as policy_content
+from pilothouse.policies import domains as policy_domains
 from pilothouse.policies import guardrails
 from pilothouse.problems import Invalid, Problems, has_errors, nearest, one_of, ordered, warning
 
@@ -42,18 +44,27 @@ class Where:
     context: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class KeptDomains:
+    """The folder of what a worker resolved (`workflows.domains`), and the moment by which it is judged."""
+
+    folder: Path
+    now: datetime
+
+
 @dataclass(frozen=True)
 class Opened:
     """A platform as read. `problems` are those of its documents, alone and against each other.
 
     `kept` is the folder of the last good snapshots that a worker read (`workflows.live`): they go before those of the
-    platform's own `snapshots/`.
+    platform's own `snapshots/`. `domains` is where the addresses of domains that are not pinned come from.
     """
 
     root: Path
     loaded: platform_files.LoadedPlatform
     problems: Problems
     kept: Path | None = None
+    domains: KeptDomains | None = None
 
     def clusters(self, names: Iterable[str] = ()) -> tuple[str, ...]:
         """The names asked for, or all; an unknown one is `Invalid`."""
@@ -66,15 +77,20 @@ class Opened:
 
 
 @collector_paused()
-def open_platform(root: Path, instead: Mapping[str, str] | None = None, kept: Path | None = None) -> Opened:
+def open_platform(
+    root: Path,
+    instead: Mapping[str, str] | None = None,
+    kept: Path | None = None,
+    domains: KeptDomains | None = None,
+) -> Opened:
     """Read and check the documents of a folder, with other texts `instead` of some of them, by path below it.
 
-    `kept` is the folder of a worker's last good snapshots.
+    `kept` is the folder of a worker's last good snapshots, `domains` what it resolved.
 
     Raises `Invalid` or `Unavailable` when there is nothing to read.
     """
     loaded = platform_files.load(root, instead)
-    return Opened(root, loaded, ordered([*loaded.problems, *checks.check(loaded.platform)]), kept)
+    return Opened(root, loaded, ordered([*loaded.problems, *checks.check(loaded.platform)]), kept, domains)
 
 
 @collector_paused()
@@ -107,11 +123,14 @@ def read_snapshot(opened: Opened, cluster: str, where: Where) -> tuple[Snapshot,
 
 
 def snapshot_digest(opened: Opened, cluster: str) -> str:
-    """Equal for equal snapshots of the cluster, "" where there is none."""
+    """Equal for equal snapshots of the cluster and equal addresses of its domains, "" where there is neither."""
     path = _kept(opened, cluster) or snapshot_files.find(opened.root, cluster)
-    if path is None:
+    resolved = resolved_domains(opened, cluster)
+    if path is None and not resolved:
         return ""
-    found = hashlib.sha256()
+    found = hashlib.sha256(repr([(name, item.networks) for name, item in resolved.items()]).encode())
+    if path is None:
+        return found.hexdigest()
     for file in sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]:
         data = file.read_bytes()
         found.update(f"{file.relative_to(path)}\0{len(data)}\0".encode(errors="surrogateescape") + data)
@@ -127,13 +146,29 @@ def _kept(opened: Opened, cluster: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def resolved_domains(opened: Opened, cluster: str) -> dict[str, Resolved]:
+    """What the worker resolved for a cluster, without what has expired, may not be opened, or is pinned by now.
+    `Invalid` or `Unavailable` where its file cannot be read: a domain that seems to be nothing would be cut."""
+    if opened.domains is None:
+        return {}
+    declared = opened.loaded.platform.clusters[cluster]
+    ranges = policy_domains.barred(opened.loaded.content, declared)
+    found = domain_files.read(domain_files.path_of(opened.domains.folder, cluster))
+    if ranges is None:
+        return {}
+    wanted = set(policy_domains.to_resolve(found, declared))
+    holding = policy_domains.held(found, opened.domains.now, ranges)
+    return {name: item for name, item in holding.items() if name in wanted}
+
+
 @collector_paused()
 def inputs_for(opened: Opened, cluster: str, today: date, where: Where = Where()) -> tuple[Inputs, Problems]:
     """The inputs of one cluster, and the problems of its snapshot by itself and against the platform."""
     platform = opened.loaded.platform
     snapshot, problems = read_snapshot(opened, cluster, where)
     declared = platform.clusters[cluster]
-    inputs = Inputs(platform, declared, snapshot, opened.loaded.content, today)
+    resolved = resolved_domains(opened, cluster)
+    inputs = Inputs(platform, declared, snapshot, opened.loaded.content, today, resolved)
     return inputs, ordered([*problems, *_against(inputs)])
 
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from pilothouse.access.ledger import Head
 from pilothouse.artifacts.objects import is_owned
 from pilothouse.files import tree
+from pilothouse.files.domains import DOMAINS
 from pilothouse.files.git import Repository
 from pilothouse.files.snapshot import SNAPSHOTS
 from pilothouse.platform.model import Edge, Service
+from pilothouse.policies.compare import drift as policy_drift
+from pilothouse.policies.domains import Resolver
 from pilothouse.problems import PilothouseError, Place, Problem, Problems, Severity, has_errors, warning
 from pilothouse.reports import summary
 from pilothouse.store import Store, events, findings, grants, ledger, limits, sessions
 from pilothouse.store.jobs import JobState
 from pilothouse.workflows import proposals, rendering
-from pilothouse.workflows.rendering import Opened
+from pilothouse.workflows.rendering import KeptDomains, Opened
 
 REMIND_DAYS = (30, 7, 1)
 """An egress that ends is reminded of when so many days are left."""
@@ -52,21 +55,31 @@ class Upkeep:
     """Cluster → when every object of it was last tried on its server."""
     asked_by: str = ""
     """Who asked for the run that goes on; nobody where it was its time."""
+    resolver: Resolver | None = None
+    """Resolves domains that are not pinned; without one they are what was kept."""
     _opened: Opened | None = field(default=None, repr=False)
 
     def opened(self) -> Opened:
-        """The platform as the last `reload` read it."""
-        return self._opened or self.read()
+        """The platform as the last `reload` read it, and the domains as of now."""
+        if self._opened is None:
+            return self.read()
+        return replace(self._opened, domains=KeptDomains(self.domains, self.clock()))
 
     def read(self) -> Opened:
         """The platform as it is now."""
-        self._opened = rendering.open_platform(self.root, kept=self.snapshots)
+        domains = KeptDomains(self.domains, self.clock())
+        self._opened = rendering.open_platform(self.root, kept=self.snapshots, domains=domains)
         return self._opened
 
     @property
     def snapshots(self) -> Path:
         """The folder of the last good snapshots of clusters that are read live."""
         return self.data / SNAPSHOTS
+
+    @property
+    def domains(self) -> Path:
+        """The folder of what was resolved of the domains that services name."""
+        return self.data / DOMAINS
 
     # ------------------------------------------------------------ jobs
 
@@ -104,6 +117,12 @@ class Upkeep:
         from pilothouse.workflows import cluster_jobs
 
         return Outcome(*cluster_jobs.read(self))
+
+    def resolve(self) -> Outcome:
+        """Resolve the domains that services of read or applied clusters name; what a name was stays for a while."""
+        from pilothouse.workflows import domains
+
+        return Outcome(*domains.resolve(self))
 
     def log_store(self) -> Outcome:
         """Read every declared log store; what is wrong with one is a finding."""
@@ -168,7 +187,11 @@ class Upkeep:
         manifests = (*inputs.snapshot.policies, *inputs.snapshot.rbac)
         if not any(is_owned(manifest.data, cluster) for manifest in manifests):
             return  # nothing of ours was ever applied there: that is no drift
+        policies = result.artifacts.under("policies/").manifests()
+        yield from policy_drift.problems(policy_drift.drift(inputs, policies), place)
         for change_ in rendering.object_changes(inputs, result):
+            if policy_drift.is_policy(change_.key):
+                continue  # compared by what it means
             yield warning(
                 "worker/cluster-differs",
                 f"{change_.key} on {cluster} is not what was declared ({change_.action} would mend it)",
@@ -263,6 +286,7 @@ class Job:
 JOBS = (
     Job("reload", "Read the platform and its snapshots", timedelta(seconds=30), Upkeep.reload, local=True),
     Job("snapshot", "Read the clusters that name a token", timedelta(minutes=1), Upkeep.snapshot, local=True),
+    Job("domains", "Resolve the domains that services name", timedelta(minutes=1), Upkeep.resolve, local=True),
     Job("render", "Derive, prove and write every cluster", timedelta(minutes=5), Upkeep.render, local=True),
     Job("apply", "Apply what was agreed to, where a cluster says so", timedelta(minutes=5), Upkeep.apply),
     Job("drift", "Compare what is with what was declared", timedelta(minutes=10), Upkeep.drift),

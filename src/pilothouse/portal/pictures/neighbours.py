@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from pilothouse.policies.edges import Direction
+from pilothouse.policies.rules import Direction
 from pilothouse.workflows.neighbours import Mark, Neighbour
 
 MOST = 14

@@ -1,0 +1,255 @@
+"""What the declarations mean, straight from the edges: the other side of the proof.
+
+Nothing of how policies are written or evaluated is used here. Each edge is expanded to the pods and addresses that it
+means with plain matching of labels and addresses, and to the numbers that its ports mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pilothouse.inputs import Inputs
+from pilothouse.inventory.model import ContainerPort, Pod
+from pilothouse.labels import LabelSelector
+from pilothouse.platform.model import (
+    ApiServerPeer,
+    CidrPeer,
+    DomainPeer,
+    InternetPeer,
+    Network,
+    PodsPeer,
+    PortRef,
+    Service,
+    ServicePeer,
+)
+from pilothouse.policies import edges
+from pilothouse.policies.adoption import exempt_selector
+from pilothouse.policies.content import Baseline, SystemPeer
+from pilothouse.policies.edges import Edges, Origin, ServiceEdge
+from pilothouse.policies.engine import ALL, NONE, Connections, Reach, Universe
+from pilothouse.policies.engine.bitsets import bits
+from pilothouse.policies.engine.connections import PROTOCOLS, TCP
+from pilothouse.policies.engine.fold import Effect, of_union
+from pilothouse.policies.rules import Direction
+from pilothouse.policies.selectors import from_labels
+from pilothouse.policies.selectors.space import example
+
+Allowed = tuple[int, Connections]
+"""(peers, connections)."""
+
+
+class Declared:
+    """The reach that the declarations mean, over the pieces of one universe. `governed` are the namespaces that have
+    policies of ours."""
+
+    def __init__(
+        self, inputs: Inputs, baseline: Baseline, found: Edges, universe: Universe, governed: frozenset[str]
+    ) -> None:
+        self.inputs = inputs
+        self.cluster = inputs.cluster
+        self.baseline = baseline
+        self.edges = found
+        self.universe = universe
+        self.governed = governed
+        self.services = {service.key: service for service in inputs.platform.services_on(self.cluster.name)}
+        self.members = {key: self.pods(s.namespace, s.pod_selector) for key, s in self.services.items()}
+        self._peers: dict[object, int] = {}
+        self._labelled: dict[tuple[LabelSelector, LabelSelector | None, str], int] = {}
+        self._open: Effect | None = None
+
+    def reach(self) -> Reach:
+        """Both sides of every endpoint."""
+        dns = [
+            allowed
+            for peer, ports, _, _ in edges.dns_ends(self.baseline, self.cluster)
+            for allowed in self.ports(ports, self.end(peer, ""), (), destination=self.end(peer, ""))
+        ]
+        sides: dict[Direction, list[list[Allowed]]] = {
+            Direction.EGRESS: [list(dns) for _ in self.universe.pieces],
+            Direction.INGRESS: [[] for _ in self.universe.pieces],
+        }
+        for service in self.services.values():
+            for direction, lists in sides.items():
+                for edge in self.edges.of(service.key, direction):
+                    if edge.needs_rule and edge.origin is not Origin.DNS:
+                        for number, allowed in self.allowed(service, edge):
+                            lists[number].append(allowed)
+        bound = self.governed_pieces()
+        open_ = Effect(((ALL, self.universe.everything, 0),))
+        known: dict[tuple[Allowed, ...], Effect] = {}
+
+        def effect(number: int, allowed: list[Allowed]) -> Effect:
+            if not bound >> number & 1:
+                return open_
+            key = tuple(allowed)
+            if key not in known:
+                known[key] = of_union(key)
+            return known[key]
+
+        egress, ingress = (
+            [effect(number, allowed) for number, allowed in enumerate(sides[direction])]
+            for direction in (Direction.EGRESS, Direction.INGRESS)
+        )
+        return Reach(self.universe, egress, ingress)
+
+    def governed_pieces(self) -> int:
+        """The pods that policies of ours must isolate, in both directions."""
+        found = 0
+        for number, piece in enumerate(self.universe.pieces):
+            governed = piece.pods and piece.namespace in self.governed
+            if governed and exempt_selector(self.baseline, piece.namespace).matches(piece.labels):
+                found |= 1 << number
+        return found
+
+    def allowed(self, service: Service, edge: ServiceEdge) -> Iterable[tuple[int, Allowed]]:
+        """(own piece, what it is allowed) of one edge."""
+        peers = self.end(edge.peer, service.namespace)
+        own = self.members[service.key]
+        if edge.direction is Direction.INGRESS:
+            for number in bits(own):
+                for _, packets in self.ports(edge.ports, own, (service.key,), destination=1 << number):
+                    yield number, (peers, packets)
+            return
+        if isinstance(edge.peer, ApiServerPeer):
+            port = self.cluster.api_server_port
+            found: list[Allowed] = [(peers, Connections.of(TCP, port, port))]
+        else:
+            found = list(self.ports(edge.ports, peers, edge.others, destination=peers))
+        for number in bits(own):
+            for item in found:
+                yield number, item
+
+    # -------------------------------------------------------- who
+
+    def pods(self, namespace: str, selector: LabelSelector) -> int:
+        found = 0
+        for number in bits(self.universe.by_namespace.get(namespace, 0)):
+            if selector.matches(self.universe.pieces[number].labels):
+                found |= 1 << number
+        return found
+
+    def labelled(self, peer: PodsPeer, own: str) -> int:
+        key = (peer.pod_selector, peer.namespace_selector, "" if peer.namespace_selector else own)
+        if key not in self._labelled:
+            spaces = peer.namespace_selector
+            self._labelled[key] = sum(
+                self.pods(name, peer.pod_selector)
+                for name, labels in self.universe.namespace_labels.items()
+                if (name == own if spaces is None else spaces.matches(labels))
+            )
+        return self._labelled[key]
+
+    def end(self, peer: object, own: str) -> int:
+        """The pieces that an end of an edge means, seen from namespace `own`."""
+        match peer:
+            case ServicePeer():
+                return self.members.get(str(peer), 0)
+            case PodsPeer():
+                return self.labelled(peer, own)
+            case SystemPeer():
+                if peer.host_network:
+                    return self.addresses(self.cluster.node_cidrs)
+                return self.pods(peer.namespace, peer.pod_selector)
+            case CidrPeer(network):
+                if network in self.cluster.node_local_dns:
+                    return self.addresses((network,))
+                return self.addresses((network,), less=(*self.cluster.pod_cidrs, *self.cluster.service_cidrs))
+            case ApiServerPeer():
+                return self.addresses(self.cluster.api_server)
+            case DomainPeer(name):
+                return self.addresses(self.inputs.domain_addresses(name))
+            case InternetPeer():
+                return self.addresses(None, less=(*self.baseline.private_ranges, *self.cluster.cluster_networks))
+        raise AssertionError(peer)
+
+    def addresses(self, networks: tuple[Network, ...] | None, less: tuple[Network, ...] = ()) -> int:
+        """Addresses outside, never pods: those in `networks` (None: everywhere) and in none of `less`."""
+        memo = (networks, less)
+        if memo not in self._peers:
+            found = 0
+            for number in bits(self.universe.outside):
+                region = self.universe.region(number).network
+                inside = networks is None or any(_holds(net, region) for net in networks)
+                if inside and not any(_holds(net, region) for net in less):
+                    found |= 1 << number
+            self._peers[memo] = found
+        return self._peers[memo]
+
+    # -------------------------------------------------------- at which ports
+
+    def ports(
+        self, ports: tuple[PortRef, ...], among: int, services: tuple[str, ...], *, destination: int
+    ) -> Iterable[Allowed]:
+        """What `destination` pieces are reached at: one number where the declarations and all pods `among` which the
+        name is used agree on it, else each pod's own."""
+        if not ports:
+            yield destination, ALL
+            return
+        fixed, own = NONE, []
+        for port in ports:
+            if not port.name:
+                protocol = PROTOCOLS[port.protocol.value if port.protocol else "TCP"]
+                fixed = fixed | Connections.of(protocol, port.number, port.end or port.number)
+                continue
+            known = self.known(port, among, services)
+            for protocol in sorted({protocol for protocol, _ in known}):
+                numbers = {number for of, number in known if of == protocol}
+                if len(numbers) == 1:
+                    number = numbers.pop()
+                    fixed = fixed | Connections.of(protocol, number, number)
+                else:
+                    own.append((port.name, protocol))
+            if not known:
+                own.append((port.name, PROTOCOLS[port.protocol.value if port.protocol else "TCP"]))
+        if fixed:
+            yield destination, fixed
+        for name, protocol in own:
+            for number in bits(destination & self.universe.endpoints):
+                for item in self.universe.pieces[number].pods[0].ports:
+                    if item.name == name and PROTOCOLS[item.protocol] == protocol:
+                        yield 1 << number, Connections.of(protocol, item.number, item.number)
+
+    def known(self, port: PortRef, among: int, services: tuple[str, ...]) -> set[tuple[int, int]]:
+        """(protocol, number) that the name stands for: in declarations, and on the pods that run."""
+        wanted = None if port.protocol is None else PROTOCOLS[port.protocol.value]
+        found = {
+            (PROTOCOLS[item.protocol.value], item.number)
+            for key in services
+            for item in self.services[key].ports
+            if item.name == port.name
+        }
+        for number in bits(among & self.universe.endpoints):
+            piece = self.universe.pieces[number]
+            if not piece.future:
+                found |= {(PROTOCOLS[p.protocol], p.number) for p in piece.pods[0].ports if p.name == port.name}
+        return {item for item in found if wanted in (None, item[0])}
+
+
+def _holds(network: Network, region: Network) -> bool:
+    return network.version == region.version and region.subnet_of(network)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- pods that may exist later
+
+
+def future_pods(inputs: Inputs, baseline: Baseline, governed: Iterable[str]) -> tuple[Pod, ...]:
+    """Pods that do not exist, and that policies must treat right all the same: one for each service, with no more than
+    the labels that its selector asks for, and in each governed namespace one that no service selects."""
+    found: list[Pod] = []
+    selectors: dict[str, list[LabelSelector]] = {name: [] for name in governed}
+    for service in inputs.platform.services_on(inputs.cluster.name):
+        if service.namespace not in selectors:
+            continue
+        selectors[service.namespace].append(service.pod_selector)
+        labels = example([from_labels(service.pod_selector)])
+        if labels is not None:
+            ports = tuple(ContainerPort(port.name, port.number, port.protocol.value) for port in service.ports)
+            name = f"(a new pod of {service.name})"
+            found.append(Pod(service.namespace, name, labels, service.service_account, ports, from_template=True))
+    for namespace, known in selectors.items():
+        labels = example(
+            [from_labels(exempt_selector(baseline, namespace))], [from_labels(selector) for selector in known]
+        )
+        if labels is not None:
+            found.append(Pod(namespace, "(a new pod that nobody declares)", labels, from_template=True))
+    return tuple(found)
