@@ -9,7 +9,7 @@ import pytest
 from support import applied, policy_kinds, policy_random, testbed
 from support.bed import kubernetes
 from support.bed.fixtures import Bed
-from support.policy_kinds import samples
+from support.policy_schemas import samples
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,10 +14,11 @@ from policies.cases import random_world
 from policies.table import CASES
 from support import policy_kinds, policy_random
 from support.bed.kubernetes import KubeApi
-from support.policy_kinds import Kind, mistakes
-from support.policy_kinds.mistakes import Mistake
-from support.policy_kinds.samples import NAMESPACE, sample
-from support.policy_kinds.server import refusal, stored
+from support.policy_kinds import Kind
+from support.policy_schemas import mistakes
+from support.policy_schemas.mistakes import Mistake
+from support.policy_schemas.samples import NAMESPACE, sample
+from support.policy_schemas.server import refusal, stored
 from support.testbed import CLUSTERS, accepted, bank, kubeconform
 
 from pilothouse.policies import derive, manifests

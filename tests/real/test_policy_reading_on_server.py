@@ -11,10 +11,11 @@ import pytest
 import yaml
 from support import policy_kinds, policy_random
 from support.bed.kubernetes import KubeApi
-from support.policy_kinds import Kind, mistakes
-from support.policy_kinds.mistakes import Mistake
-from support.policy_kinds.samples import sample
-from support.policy_kinds.server import refusal_of_new, stored
+from support.policy_kinds import Kind
+from support.policy_schemas import mistakes
+from support.policy_schemas.mistakes import Mistake
+from support.policy_schemas.samples import sample
+from support.policy_schemas.server import refusal_of_new, stored
 from support.testbed import CLUSTERS, bank
 
 from pilothouse.policies import derive, reading

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from pilothouse import source
 from pilothouse.inputs import Content
 from pilothouse.labels import LabelSelector
 from pilothouse.platform.model import Exposure, Network, PortRef, Protocol
-from pilothouse.problems import NOWHERE, Place, Problem, Problems, error, nearest, one_of
+from pilothouse.problems import NOWHERE, Place, Problem, Problems, Severity, error, nearest, one_of
 
 BASELINE = "policies/baseline.yaml"
 GUARDRAILS = "policies/guardrails.yaml"
@@ -25,7 +25,8 @@ GUARDRAILS = "policies/guardrails.yaml"
 
 @dataclass(frozen=True, slots=True)
 class SystemPeer:
-    """Pods of the platform itself. `host_network` pods are met at the node's addresses."""
+    """Pods of the platform itself. `host_network` pods are met at the node's addresses. `service` is the name of the
+    Kubernetes Service in front of them, "" where none is named."""
 
     name: str
     title: str
@@ -33,6 +34,7 @@ class SystemPeer:
     pod_selector: LabelSelector
     ports: tuple[PortRef, ...] = ()
     host_network: bool = False
+    service: str = ""
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     def __str__(self) -> str:
@@ -50,6 +52,51 @@ class ExemptPods:
 
 
 @dataclass(frozen=True, slots=True)
+class Ends:
+    """What an invariant speaks of; every condition that is set must hold. Without any: everything there is.
+
+    `governed` are the pods that policies of ours isolate, `outside` all addresses that no pod has, `public` those of
+    them that are neither private nor the cluster's, `unnamed` those that no declaration names by range or domain.
+    """
+
+    governed: bool = False
+    exposure: str = ""
+    sensitivity: str = ""
+    services: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    team: str = ""
+    outside: bool = False
+    public: bool = False
+    unnamed: bool = False
+    networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """`isolated`: these pods are isolated in both directions. Else: nothing of `source` reaches anything of
+    `destination`, at `ports` ((protocol number, first, last); empty: at anything), save what is declared where
+    `unless_declared` says so."""
+
+    name: str
+    title: str = ""
+    severity: Severity = Severity.ERROR
+    isolated: Ends | None = None
+    source: Ends = Ends()
+    destination: Ends = Ends()
+    ports: tuple[tuple[int, int, int], ...] = ()
+    unless_declared: bool = False
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTier:
+    """A Calico tier of the platform's own, met before the tier of everybody's policies."""
+
+    name: str
+    order: float
+
+
+@dataclass(frozen=True, slots=True)
 class Baseline:
     exempt_namespaces: frozenset[str] = frozenset()
     exempt_pods: tuple[ExemptPods, ...] = ()
@@ -60,6 +107,8 @@ class Baseline:
     edge: tuple[SystemPeer, ...] = ()
     logs: tuple[SystemPeer, ...] = ()
     private_ranges: tuple[Network, ...] = ()
+    invariants: tuple[Invariant, ...] = ()
+    tier: OwnTier | None = None
 
     def exempt_in(self, namespace: str) -> tuple[ExemptPods, ...]:
         return tuple(item for item in self.exempt_pods if item.namespace == namespace)
@@ -140,6 +189,7 @@ def _network(text: str) -> str:
     return text
 
 
+_NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 Cidr = Annotated[str, AfterValidator(_network)]
 
 
@@ -172,6 +222,12 @@ class _SystemPeer(_Strict):
     pod_selector: _Selector
     ports: list[_Port] = []
     host_network: bool = False
+    service: str = ""
+
+
+class _OwnTier(_Strict):
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    order: float = Field(gt=0, lt=1_000_000)
 
 
 class _ExemptPods(_Strict):
@@ -189,12 +245,83 @@ class _Implied(_Strict):
     logs: list[str] = []
 
 
+class _Ends(_Strict):
+    governed: bool = False
+    exposure: Literal["internal", "edge"] | None = None
+    sensitivity: Literal["normal", "high"] | None = None
+    services: list[str] = []
+    namespaces: list[str] = []
+    team: str = ""
+    outside: bool = False
+    public: bool = False
+    unnamed: bool = False
+    cidrs: list[Cidr] = []
+
+    def value(self) -> Ends:
+        return Ends(
+            self.governed,
+            self.exposure or "",
+            self.sensitivity or "",
+            tuple(self.services),
+            tuple(self.namespaces),
+            self.team,
+            self.outside,
+            self.public,
+            self.unnamed,
+            tuple(ip_network(item) for item in self.cidrs),
+        )
+
+
+class _Never(_Strict):
+    source: _Ends = Field(default=_Ends(), alias="from")
+    to: _Ends = _Ends()
+    ports: list[_Port] = []
+    unless: Literal["declared"] | None = None
+
+
+class _Invariant(_Strict):
+    name: str = Field(min_length=1)
+    title: str = ""
+    severity: Literal["error", "warning"] = "error"
+    isolated: _Ends | None = None
+    never: _Never | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> _Invariant:
+        if (self.isolated is None) is (self.never is None):
+            raise ValueError("says `isolated` or `never` | keep one of the two")
+        return self
+
+    def value(self, place: Place) -> Invariant:
+        never = self.never or _Never()
+        return Invariant(
+            self.name,
+            self.title,
+            Severity(self.severity),
+            self.isolated.value() if self.isolated else None,
+            never.source.value(),
+            never.to.value(),
+            tuple((_NUMBERS[port.protocol], port.port, port.port) for port in never.ports),
+            never.unless is not None,
+            place,
+        )
+
+
 class _BaselineSpec(_Strict):
     exempt_namespaces: list[str] = []
     exempt_pods: list[_ExemptPods] = []
     system_peers: dict[str, _SystemPeer] = {}
     implied: _Implied = _Implied()
     private_ranges: list[Cidr]
+    invariants: list[_Invariant] = []
+    tier: _OwnTier | None = None
+
+    @field_validator("invariants")
+    @classmethod
+    def _names_once(cls, value: list[_Invariant]) -> list[_Invariant]:
+        if len({item.name for item in value}) < len(value):
+            raise ValueError("two invariants have one name | give each its own")
+        return value
 
 
 class _Baseline(_Strict):
@@ -329,6 +456,7 @@ def _baseline(node: source.Node, document: _Baseline, problems: list[Problem]) -
             peer.pod_selector.value(),
             tuple(PortRef(number=port.port, protocol=Protocol(port.protocol)) for port in peer.ports),
             peer.host_network,
+            peer.service,
             node.key_at("spec", "systemPeers", name),
         )
         for name, peer in spec.system_peers.items()
@@ -363,5 +491,9 @@ def _baseline(node: source.Node, document: _Baseline, problems: list[Problem]) -
         edge=named("edge"),
         logs=named("logs"),
         private_ranges=tuple(ip_network(item) for item in spec.private_ranges),
+        invariants=tuple(
+            item.value(node.at("spec", "invariants", index)) for index, item in enumerate(spec.invariants)
+        ),
+        tier=OwnTier(spec.tier.name, spec.tier.order) if spec.tier else None,
     )
     return value if len(problems) == before else None

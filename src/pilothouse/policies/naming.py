@@ -43,6 +43,9 @@ def _ranges(inputs: Inputs, services: tuple[Service, ...], baseline: Baseline | 
     cluster = inputs.cluster
     if baseline is not None:
         yield from baseline.private_ranges
+        for invariant in baseline.invariants:
+            for ends in (invariant.isolated, invariant.source, invariant.destination):
+                yield from ends.networks if ends else ()
     yield from (*cluster.cluster_networks, *cluster.api_server, *cluster.node_local_dns)
     for domain in inputs.known_domains:
         yield from inputs.domain_addresses(domain)

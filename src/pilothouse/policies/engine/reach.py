@@ -88,12 +88,17 @@ class Reach:
                 found[number] = index
         return found
 
-    def blocks(self) -> Iterator[Block]:
-        """Every allowed connection of every pair, as disjoint blocks; between two addresses outside there are none."""
+    def blocks(self, sources: int = -1, destinations: int = -1) -> Iterator[Block]:
+        """Every allowed connection of every pair, as disjoint blocks; between two addresses outside there are none.
+        Pieces that are not in `sources` (or `destinations`) are left out on that side."""
         for effect, members in self.sources:
+            members &= sources
+            if not members:
+                continue
             for index in self._met(effect, members):
                 inward, targets = self.destinations[index]
-                yield from _blocks(self.universe, effect, members, inward, targets)
+                if targets & destinations:
+                    yield from _blocks(self.universe, effect, members, inward, targets & destinations)
 
     def _met(self, effect: Effect, members: int) -> Sequence[int]:
         """The groups of destinations that a group of sources may reach."""

@@ -36,6 +36,8 @@ from pilothouse.policies.selectors.space import example
 
 Allowed = tuple[int, Connections]
 """(peers, connections)."""
+Meaning = tuple[Connections, tuple[tuple[str, int], ...]]
+"""Fixed connections, and the (name, protocol) pairs that each destination resolves for itself."""
 
 
 class Declared:
@@ -55,14 +57,14 @@ class Declared:
         self.members = {key: self.pods(s.namespace, s.pod_selector) for key, s in self.services.items()}
         self._peers: dict[object, int] = {}
         self._labelled: dict[tuple[LabelSelector, LabelSelector | None, str], int] = {}
-        self._open: Effect | None = None
+        self._meanings: dict[tuple[object, ...], Meaning] = {}
 
     def reach(self) -> Reach:
         """Both sides of every endpoint."""
         dns = [
             allowed
             for peer, ports, _, _ in edges.dns_ends(self.baseline, self.cluster)
-            for allowed in self.ports(ports, self.end(peer, ""), (), destination=self.end(peer, ""))
+            for allowed in self.spread(self.meaning(ports, self.end(peer, ""), ()), self.end(peer, ""))
         ]
         sides: dict[Direction, list[list[Allowed]]] = {
             Direction.EGRESS: [list(dns) for _ in self.universe.pieces],
@@ -106,15 +108,16 @@ class Declared:
         peers = self.end(edge.peer, service.namespace)
         own = self.members[service.key]
         if edge.direction is Direction.INGRESS:
+            meaning = self.meaning(edge.ports, own, (service.key,))
             for number in bits(own):
-                for _, packets in self.ports(edge.ports, own, (service.key,), destination=1 << number):
+                for _, packets in self.spread(meaning, 1 << number):
                     yield number, (peers, packets)
             return
         if isinstance(edge.peer, ApiServerPeer):
             port = self.cluster.api_server_port
             found: list[Allowed] = [(peers, Connections.of(TCP, port, port))]
         else:
-            found = list(self.ports(edge.ports, peers, edge.others, destination=peers))
+            found = list(self.spread(self.meaning(edge.ports, peers, edge.others), peers))
         for number in bits(own):
             for item in found:
                 yield number, item
@@ -177,14 +180,17 @@ class Declared:
 
     # -------------------------------------------------------- at which ports
 
-    def ports(
-        self, ports: tuple[PortRef, ...], among: int, services: tuple[str, ...], *, destination: int
-    ) -> Iterable[Allowed]:
-        """What `destination` pieces are reached at: one number where the declarations and all pods `among` which the
-        name is used agree on it, else each pod's own."""
+    def meaning(self, ports: tuple[PortRef, ...], among: int, services: tuple[str, ...]) -> Meaning:
+        """What these ports stand for at the pods of `among`: one number where the declarations and all pods agree on a
+        name, else the name itself, which each pod resolves."""
+        memo = (ports, among, services)
+        if memo not in self._meanings:
+            self._meanings[memo] = self._meaning(ports, among, services)
+        return self._meanings[memo]
+
+    def _meaning(self, ports: tuple[PortRef, ...], among: int, services: tuple[str, ...]) -> Meaning:
         if not ports:
-            yield destination, ALL
-            return
+            return ALL, ()
         fixed, own = NONE, []
         for port in ports:
             if not port.name:
@@ -201,6 +207,11 @@ class Declared:
                     own.append((port.name, protocol))
             if not known:
                 own.append((port.name, PROTOCOLS[port.protocol.value if port.protocol else "TCP"]))
+        return fixed, tuple(own)
+
+    def spread(self, meaning: Meaning, destination: int) -> Iterable[Allowed]:
+        """What these pieces are reached at."""
+        fixed, own = meaning
         if fixed:
             yield destination, fixed
         for name, protocol in own:
@@ -232,24 +243,37 @@ def _holds(network: Network, region: Network) -> bool:
 # ---------------------------------------------------------------- pods that may exist later
 
 
+NEW_NAMESPACE = "(a new namespace)"
+
+
 def future_pods(inputs: Inputs, baseline: Baseline, governed: Iterable[str]) -> tuple[Pod, ...]:
-    """Pods that do not exist, and that policies must treat right all the same: one for each service, with no more than
-    the labels that its selector asks for, and in each governed namespace one that no service selects."""
+    """Pods that do not exist, and that policies must treat right all the same: for each service one with no more than
+    the labels that its selector asks for; in every namespace one that no service selects; and in a namespace that does
+    not exist yet, and has no labels, one without labels and one with those of each service and system peer."""
     found: list[Pod] = []
-    selectors: dict[str, list[LabelSelector]] = {name: [] for name in governed}
+    spaces = set(governed)
+    selectors: dict[str, list[LabelSelector]] = {name: [] for name in spaces}
+    selectors |= {name: [] for name in inputs.snapshot.namespace_labels}
+    elsewhere: dict[tuple[tuple[str, str], ...], None] = {(): None}
     for service in inputs.platform.services_on(inputs.cluster.name):
-        if service.namespace not in selectors:
-            continue
-        selectors[service.namespace].append(service.pod_selector)
         labels = example([from_labels(service.pod_selector)])
-        if labels is not None:
+        if labels is None:
+            continue
+        elsewhere[tuple(sorted(labels.items()))] = None
+        if service.namespace in spaces:
+            selectors[service.namespace].append(service.pod_selector)
             ports = tuple(ContainerPort(port.name, port.number, port.protocol.value) for port in service.ports)
             name = f"(a new pod of {service.name})"
             found.append(Pod(service.namespace, name, labels, service.service_account, ports, from_template=True))
-    for namespace, known in selectors.items():
+    for peer in baseline.system_peers:
+        elsewhere[tuple(sorted((example([from_labels(peer.pod_selector)]) or {}).items()))] = None
+    for namespace, known in sorted(selectors.items()):
         labels = example(
             [from_labels(exempt_selector(baseline, namespace))], [from_labels(selector) for selector in known]
         )
         if labels is not None:
             found.append(Pod(namespace, "(a new pod that nobody declares)", labels, from_template=True))
+    for pairs in elsewhere:
+        name = f"(a new pod{' with ' if pairs else ''}{', '.join('='.join(pair) for pair in pairs)})"
+        found.append(Pod(NEW_NAMESPACE, name, dict(pairs), from_template=True))
     return tuple(found)

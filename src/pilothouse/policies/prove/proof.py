@@ -12,6 +12,7 @@ Where a port's name means different numbers on different pods, each pod's own nu
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Protocol
 
 from pilothouse.artifacts.model import Artifacts
@@ -21,12 +22,13 @@ from pilothouse.policies.adoption import Mode
 from pilothouse.policies.compare.groups import Group, grouped
 from pilothouse.policies.content import Baseline, read
 from pilothouse.policies.edges import Edges
-from pilothouse.policies.engine import Engine
+from pilothouse.policies.engine import Engine, Reach
 from pilothouse.policies.engine.bitsets import bits
 from pilothouse.policies.engine.decide import decide
 from pilothouse.policies.naming import declared as declared_words
 from pilothouse.policies.parties import Parties
 from pilothouse.policies.prove.declared import Declared, future_pods
+from pilothouse.policies.prove.invariants import broken
 from pilothouse.policies.reading import from_data
 from pilothouse.policies.rules import Direction, PolicySet
 from pilothouse.problems import NOWHERE, Place, Problem, Problems, error, ordered
@@ -44,7 +46,8 @@ class Rendered(Protocol):
 
 def prove(inputs: Inputs, derived: Rendered) -> Problems:
     """A problem `policies/unproved` for each group of connections that the policies allow and nobody declared, or
-    the other way round. Empty means proved. Nothing is said where the baseline could not be read.
+    the other way round; then `policies/invariant-broken` for each invariant of the baseline that does not hold. Empty
+    means proved. Nothing is said where the baseline could not be read.
 
     Withheld namespaces have no policies, so that there is nothing to prove about their own pods.
     """
@@ -53,44 +56,87 @@ def prove(inputs: Inputs, derived: Rendered) -> Problems:
         return ()
     found = from_data(*derived.artifacts.under("policies/").manifests())
     problems = [_unproved(inputs, f"{item.message}", "report this as a defect") for item in found.problems]
-    return ordered([*problems, *compare(inputs, content.baseline, edges.of(inputs), found.policies)])
+    prover = Prover(inputs, content.baseline, edges.of(inputs), found.policies)
+    return ordered([*problems, *prover.check(), *broken(prover)])
 
 
-def compare(inputs: Inputs, baseline: Baseline, declarations: Edges, policies: PolicySet) -> Problems:
-    """What these policies allow, staged ones included, against the declarations."""
-    modes = adoption.modes(inputs, baseline)
-    governed = frozenset(name for name, item in modes.items() if item.mode in (Mode.ENFORCED, Mode.STAGED))
-    engine = Engine.of(
-        inputs.snapshot,
-        policies.preview(),
-        known=declared_words(inputs),
-        future=future_pods(inputs, baseline, sorted(governed)),
-    )
-    wanted = Declared(inputs, baseline, declarations, engine.universe, governed)
-    return tuple(_mismatches(inputs, wanted, engine))
+class Prover:
+    """The declarations of one cluster over one universe, to hold sets of policies against.
 
+    `policies` are those that were derived, staged ones included. `engine` evaluates them as if all were enforced;
+    `wanted` is the other side.
+    """
 
-# ---------------------------------------------------------------- what differs
+    def __init__(self, inputs: Inputs, baseline: Baseline, declarations: Edges, policies: PolicySet) -> None:
+        self.inputs = inputs
+        self.baseline = baseline
+        self.declarations = declarations
+        modes = adoption.modes(inputs, baseline)
+        governed = frozenset(name for name, item in modes.items() if item.mode in (Mode.ENFORCED, Mode.STAGED))
+        self.future = future_pods(inputs, baseline, sorted(governed))
+        self.engine = Engine.of(inputs.snapshot, policies.preview(), known=declared_words(inputs), future=self.future)
+        self.wanted = Declared(inputs, baseline, declarations, self.engine.universe, governed)
+        self.parties = Parties(inputs, self.engine.universe)
 
+    @cached_property
+    def declared(self) -> Reach:
+        return self.wanted.reach()
 
-def _mismatches(inputs: Inputs, wanted: Declared, engine: Engine) -> Iterable[Problem]:
-    universe = engine.universe
-    parties = Parties(inputs, universe)
-    bound = wanted.governed_pieces()
-    flipped = {}
-    for direction in Direction:
-        isolated = engine.isolated(direction)
-        flipped[direction] = bound ^ isolated
-        for number in bits(bound ^ isolated):
-            what = "is not isolated by any policy" if bound >> number & 1 else "is isolated, though it is exempt"
-            message = f"the {direction} of {universe.name(number)} {what}"
-            yield _unproved(inputs, message, _REPORT, parties.place(number), parties.teams(number))
-    declared, allowed = wanted.reach(), engine.reach
-    groups = grouped(declared, allowed, parties, parties, ~flipped[Direction.EGRESS], ~flipped[Direction.INGRESS])
-    for group in groups[:MAX_WITNESSES]:
-        yield _witness(inputs, parties, engine, group)
-    if len(groups) > MAX_WITNESSES:
-        yield _unproved(inputs, f"{len(groups) - MAX_WITNESSES} more groups of connections differ", _REPORT)
+    def wanted_over(self, engine: Engine) -> Declared:
+        """The declarations over the universe of another engine."""
+        if engine.universe is self.engine.universe:
+            return self.wanted
+        found = self._over.get(id(engine))
+        if found is None:
+            governed = self.wanted.governed
+            found = Declared(self.inputs, self.baseline, self.declarations, engine.universe, governed)
+            self._over[id(engine)] = found
+        return found
+
+    def declared_over(self, engine: Engine) -> Reach:
+        wanted = self.wanted_over(engine)
+        return self.declared if wanted is self.wanted else wanted.reach()
+
+    @cached_property
+    def _over(self) -> dict[int, Declared]:
+        return {}
+
+    def parties_of(self, engine: Engine) -> Parties:
+        return self.parties if engine.universe is self.engine.universe else Parties(self.inputs, engine.universe)
+
+    @cached_property
+    def bound(self) -> int:
+        """The pods that must be isolated in both directions."""
+        return self.wanted.governed_pieces()
+
+    def check(self) -> Problems:
+        """What the derived policies allow against the declarations."""
+        return tuple(self._mismatches(self.engine))
+
+    def check_other(self, policies: PolicySet) -> Problems:
+        """The same of another set, all of whose policies count as enforced."""
+        engine = self.engine.on(policies)
+        if engine is None:
+            return Prover(self.inputs, self.baseline, self.declarations, policies).check()
+        return tuple(self._mismatches(engine))
+
+    def _mismatches(self, engine: Engine) -> Iterable[Problem]:
+        universe, parties = engine.universe, self.parties
+        flipped = {}
+        for direction in Direction:
+            flipped[direction] = self.bound ^ engine.isolated(direction)
+            for number in bits(flipped[direction]):
+                what = (
+                    "is not isolated by any policy" if self.bound >> number & 1 else "is isolated, though it is exempt"
+                )
+                message = f"the {direction} of {universe.name(number)} {what}"
+                yield _unproved(self.inputs, message, _REPORT, parties.place(number), parties.teams(number))
+        sources, destinations = ~flipped[Direction.EGRESS], ~flipped[Direction.INGRESS]
+        groups = grouped(self.declared, engine.reach, parties, parties, sources, destinations)
+        for group in groups[:MAX_WITNESSES]:
+            yield _witness(self.inputs, parties, engine, group)
+        if len(groups) > MAX_WITNESSES:
+            yield _unproved(self.inputs, f"{len(groups) - MAX_WITNESSES} more groups of connections differ", _REPORT)
 
 
 def _witness(inputs: Inputs, parties: Parties, engine: Engine, group: Group) -> Problem:

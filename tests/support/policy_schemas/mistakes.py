@@ -6,8 +6,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from support.policy_kinds.samples import sample
-from support.policy_kinds.words import Kind
+from support.policy_schemas.samples import sample
+from support.policy_schemas.words import Kind
 
 GONE = object()
 """In place of a value: the field is taken away."""

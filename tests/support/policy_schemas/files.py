@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from support.policy_kinds.words import Kind, Schema, fields, mapping, text
+from support.policy_schemas.words import Kind, Schema, fields, mapping, text
 
 _METADATA = {"labels": mapping(text()), "annotations": mapping(text())}
 _NAME = text("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", 1, 253)

@@ -6,7 +6,7 @@ the fields of the experimental channel.
 
 from __future__ import annotations
 
-from support.policy_kinds.words import (
+from support.policy_schemas.words import (
     CONDITIONS,
     LABEL_SELECTOR,
     PORT,

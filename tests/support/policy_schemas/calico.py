@@ -8,7 +8,7 @@ Where Calico sets no bound on a list, the bound here is one that the API server 
 
 from __future__ import annotations
 
-from support.policy_kinds.words import (
+from support.policy_schemas.words import (
     CONDITIONS,
     DECIMAL,
     FLAG,

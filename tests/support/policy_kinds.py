@@ -6,10 +6,10 @@ fails the tests, so a new kind begins there.
 
 from __future__ import annotations
 
-from support.policy_kinds import calico, sig_network
-from support.policy_kinds.crds import definition, install
-from support.policy_kinds.files import folder, json_schema
-from support.policy_kinds.words import Kind
+from support.policy_schemas import calico, sig_network
+from support.policy_schemas.crds import definition, install
+from support.policy_schemas.files import folder, json_schema
+from support.policy_schemas.words import Kind
 
 CALICO = tuple(calico.GROUPS)
 SIG_NETWORK = sig_network.GROUP

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from support.policy_kinds.words import Kind
+from support.policy_schemas.words import Kind
 
 if TYPE_CHECKING:  # the test bed itself checks manifests against these kinds
     from support.bed.kubernetes import KubeApi

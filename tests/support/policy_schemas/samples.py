@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from support.policy_kinds.words import Kind
+from support.policy_schemas.words import Kind
 
 NAMESPACE = "shop"
 
