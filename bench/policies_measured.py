@@ -26,8 +26,10 @@ from pilothouse.policies.engine import ALL, NONE, Connections, Engine, Packet, U
 from pilothouse.policies.engine.compile import Semantics
 from pilothouse.policies.engine.connections import NAMES, TCP, WITH_PORTS
 from pilothouse.policies.engine.decide import Outcome, both, decide
-from pilothouse.policies.flows import FlowEnd
 from pilothouse.policies.flows import read as read_flows
+from pilothouse.policies.flows.replay import judged
+from pilothouse.policies.flows.verdicts import Standing
+from pilothouse.policies.parties import Parties
 from pilothouse.policies.reading import read
 from pilothouse.policies.rules import Family, Policy, PolicySet, PortMatch, Traffic
 
@@ -125,32 +127,22 @@ def _changed(policy: Policy) -> Policy:
 
 
 def _replay(engine: Engine, path: Path) -> dict[str, float]:
-    """Seconds from the file to a verdict for each flow in it, by the policies as they are."""
+    """Seconds from the file to a verdict for each flow in it, by the policies as they are, put together by party."""
     began = time.process_time()
-    universe, reach = engine.universe, engine.reach
     with collector_paused(), path.open("rb") as file:
         reading = read_flows(file, None, path.name)
-        allowed = denied = 0
-        for flow in reading.flows:
-            source = _piece(universe, flow.source)
-            destination = _piece(universe, flow.destination)
-            packet = Packet(flow.protocol, flow.port or 0)
-            if reach.allowed(source, destination).contains(packet):
-                allowed += flow.count
-            else:
-                denied += flow.count
+        found = judged(reading.flows, engine, engine, Parties(None, engine.universe))
     if reading.problems:
         raise SystemExit(f"{path}: {reading.problems[0].message}")
+    unknown = found.amount(Standing.UNKNOWN)
+    if unknown.count:
+        raise SystemExit(f"{path}: {unknown.count} connections were not judged")
     return {
-        "flows": allowed + denied,
-        "distinct_flows": len(reading.flows),
-        "denied": denied,
+        "flows": found.total.count,
+        "distinct_flows": found.total.flows,
+        "denied": found.amount(Standing.STILL_DENIED).count,
         "replay": round(time.process_time() - began, 2),
     }
-
-
-def _piece(universe: Universe, end: FlowEnd) -> int:
-    return universe.pieces_of(f"{end.namespace}/{end.name}")[0] if end.name else universe.piece_of_address(end.address)
 
 
 # ---------------------------------------------------------------- every pair, written down

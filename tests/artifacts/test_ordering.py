@@ -286,3 +286,41 @@ def test_the_name_of_a_copy_fits() -> None:
     copies = {step.key.name for step in steps if step.passing}
     assert len(copies) == 1
     assert all(len(name) <= 253 for name in copies)
+
+
+def test_a_note_on_a_calico_rule_is_no_change_of_what_it_does() -> None:
+    def allowing(note: str, port: int) -> Manifest:
+        rule = {
+            "action": "Allow",
+            "protocol": "TCP",
+            "destination": {"ports": [port]},
+            "metadata": {"annotations": note},
+        }
+        return {
+            "apiVersion": "projectcalico.org/v3",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "web", "namespace": NAMESPACE, "labels": ownership("dev")},
+            "spec": {"selector": "app == 'a'", "types": ["Egress"], "egress": [rule]},
+        }
+
+    def phases(before: Manifest, after: Manifest) -> list[Phase]:
+        found = order([Change(ObjectKey.of(after), before, after)], [before], "dev")
+        return [step.phase for step in found]
+
+    assert phases(allowing("line 4", 80), allowing("line 5", 80)) == [Phase.ALLOW]
+    assert phases(allowing("line 4", 80), allowing("line 4", 81)) == [Phase.COPY, Phase.ALLOW, Phase.PRUNE_POLICIES]
+
+
+def test_a_tier_is_there_before_its_policies_and_goes_after_them() -> None:
+    tier = {"apiVersion": "projectcalico.org/v3", "kind": "Tier", "metadata": {"name": "own"}, "spec": {"order": 100}}
+    inside = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "own.web", "namespace": NAMESPACE},
+        "spec": {"tier": "own", "types": ["Egress"], "egress": [{"action": "Deny"}, {"action": "Pass"}]},
+    }
+    pairs = [(ObjectKey.of(item), item) for item in (inside, tier)]
+    added = order([Change(key, None, item) for key, item in pairs], [], "dev")
+    assert [step.key.kind for step in added if not step.passing] == ["Tier", "NetworkPolicy"]
+    removed = order([Change(key, item, None) for key, item in pairs], [inside], "dev")
+    assert [step.key.kind for step in removed if not step.passing] == ["NetworkPolicy", "Tier"]

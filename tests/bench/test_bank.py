@@ -66,6 +66,13 @@ def test_the_committed_snapshots_are_what_the_script_writes(root: Path, written:
     assert [path for path, text in fresh.items() if len(text) > 600_000] == []
 
 
+def test_the_committed_flows_are_what_the_script_writes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    fresh = importlib.import_module("bank_flows").lines()
+    committed = (root / "examples" / "bank" / "flows" / "prod.csv").read_text().splitlines()
+    assert committed == fresh, "run python bench/bank_flows.py"
+
+
 def test_the_declarations_have_no_errors(bank: platform_files.LoadedPlatform) -> None:
     assert bank.problems == ()
     assert checks.check(bank.platform) == ()

@@ -203,7 +203,7 @@ def test_the_smallest_cluster_has_defaults() -> None:
     assert found.pod_cidrs == (ip_network("10.40.0.0/16"), ip_network("fd00:40::/48"))
     assert found.enforcement is Enforcement.STAGED
     assert found.authority.mount == "pki-prod"
-    assert found.calico_api == ""
+    assert (found.calico_api, found.policy_kinds) == ("", "kubernetes")
     assert found.servers.vault is None
     assert found.api_server_port == 6443
 
@@ -213,7 +213,7 @@ def test_a_cluster_with_everything() -> None:
         CLUSTER
         + """\
   versions: {kubernetes: "1.30"}
-  calico: {apiVersion: projectcalico.org/v3}
+  calico: {apiVersion: projectcalico.org/v3, policyKinds: calico}
   prometheus: {shards: 3}
   enforcement: {default: enforced, namespaces: {web: off, api: staged}}
   maxSeverity: ticket
@@ -229,7 +229,7 @@ def test_a_cluster_with_everything() -> None:
 """
     ).clusters["prod"]
     assert found.versions.kubernetes == "1.30"
-    assert found.calico_api == "projectcalico.org/v3"
+    assert (found.calico_api, found.policy_kinds) == ("projectcalico.org/v3", "calico")
     assert found.shards == 3
     assert found.enforcement_of("web") is Enforcement.OFF
     assert found.enforcement_of("other") is Enforcement.ENFORCED

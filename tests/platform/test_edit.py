@@ -128,3 +128,18 @@ def test_an_ingress_list_without_items_still_says_nobody() -> None:
     emptied = remove_item(text, KEY, "ingress", 0)
     assert emptied == HEAD + "  ingress: []\n"
     assert add_item(emptied, KEY, "ingress", {"from": {"service": "a/b"}}) == text
+
+
+def test_a_comment_goes_behind_the_item() -> None:
+    head = "kind: Service\nmetadata: {name: a, namespace: n}\nspec:\n"
+    item = {"to": {"service": "n/b"}}
+    found = add_item(head + "  team: t\n", "n/a", "egress", item, "seen\ntwice")
+    assert found == head + "  team: t\n  egress:\n    - {to: {service: n/b}}  # seen twice\n"
+    inline = add_item(head + "  egress: [{to: {service: n/c}}]\n", "n/a", "egress", item, "seen")
+    assert inline == head + "  # seen\n  egress: [{to: {service: n/c}}, {to: {service: n/b}}]\n"
+
+
+def test_what_is_said_of_an_empty_list_stays() -> None:
+    head = "kind: Service\nmetadata: {name: a, namespace: n}\nspec:\n"
+    found = add_item(head + "  ingress: []   # Nobody calls it.\n", "n/a", "ingress", {"from": {"service": "n/b"}})
+    assert found == head + "  ingress:  # Nobody calls it.\n    - {from: {service: n/b}}\n"

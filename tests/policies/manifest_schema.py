@@ -158,15 +158,22 @@ ENTITY = fields(
         "selector": text(),
         "namespaceSelector": text(),
         "nets": items(cidr),
+        "notNets": items(cidr, 1),
         "ports": items(CALICO_PORT, 1),
+        "services": fields({"name": text(NAME)}, {"namespace": text(NAME)}),
     },
 )
 CALICO_RULE = fields(
     {"action": one_of("Allow", "Deny", "Log", "Pass")},
-    {"protocol": one_of("TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "UDPLite"), "source": ENTITY, "destination": ENTITY},
+    {
+        "protocol": one_of("TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "UDPLite"),
+        "source": ENTITY,
+        "destination": ENTITY,
+        "metadata": fields({"annotations": mapping(LABEL_KEY, text())}),
+    },
 )
 CALICO_SPEC = {
-    "tier": one_of("default"),
+    "tier": text(NAME),
     "order": number(0, 10_000_000),
     "selector": text(),
     "types": items(one_of("Ingress", "Egress"), 1),
@@ -191,6 +198,9 @@ KINDS = {
         CALICO_API, "StagedKubernetesNetworkPolicy", fields({**STAGED, **KUBERNETES_SPEC}, KUBERNETES_RULES)
     ),
     "calico/GlobalNetworkSet": _object(CALICO_API, "GlobalNetworkSet", fields({"nets": items(cidr)})),
+    "calico/Tier": _object(
+        CALICO_API, "Tier", fields({}, {"order": number(0, 10_000_000), "defaultAction": one_of("Deny", "Pass")})
+    ),
 }
 
 
@@ -207,7 +217,23 @@ def complaints(manifest: Mapping[str, Any]) -> list[str]:
     for rule in manifest["spec"].get("egress", ()):
         if "destination" in rule and "ports" in rule["destination"] and "protocol" not in rule:
             found.append("ports need a protocol")
+    tier = manifest["spec"].get("tier", "default")
+    if tier != "default" and not manifest["metadata"]["name"].startswith(f"{tier}."):
+        found.append(f"the name of a policy begins with its tier {tier}")
+    for entity in _entities(manifest):
+        ranges = [*entity.get("nets", ()), *entity.get("notNets", ())]
+        if len({ip_network(item).version for item in ranges}) > 1:
+            found.append(f"ranges of two families in one rule: {ranges}")
+        if "services" in entity and len(entity) > 1:
+            found.append("`services` stands beside nothing else")
     return found
+
+
+def _entities(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for direction in ("ingress", "egress"):
+        for rule in manifest["spec"].get(direction, ()):
+            for end in ("source", "destination"):
+                yield rule.get(end, {})
 
 
 def _ports(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

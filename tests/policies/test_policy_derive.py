@@ -248,7 +248,8 @@ def rules(derived: PoliciesDerived) -> Any:
 
 def test_the_internet_is_everything_but_what_is_private_or_ours() -> None:
     on = enforced(pod_cidrs=(ip_network("44.0.0.0/16"), ip_network("2600:1::/32")))
-    four, six = (peer["ipBlock"] for peer in rules(egress(InternetPeer(), on=on))[0]["to"])
+    derived = egress(InternetPeer(), on=on, exposure=Exposure.EDGE)
+    four, six = (peer["ipBlock"] for peer in rules(derived)[0]["to"])
     assert four["cidr"] == "0.0.0.0/0"
     assert {"10.0.0.0/8", "44.0.0.0/16", "169.254.0.0/16"} <= set(four["except"])
     assert six["cidr"] == "::/0"

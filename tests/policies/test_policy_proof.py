@@ -105,7 +105,7 @@ def _unknown(manifest: dict[str, Any]) -> None:
             _drop("default-deny"),
             [
                 "the ingress of b/other.1 is not isolated by any policy",
-                "a/(a new pod that nobody declares) is not isolated",
+                "a/(a new pod without labels) is not isolated",
             ],
         ),
         (_unknown, ["1 object of kind NetworkPolicy.example.com not read", "though it is declared, a/web to b/api"]),

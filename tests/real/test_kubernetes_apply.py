@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support import applied, policy_kinds
+from support import applied, policy_kinds, testbed
 from support.bed import kubernetes
 from support.bed.kubernetes import KubeApi
 from support.testbed import CLUSTERS
@@ -71,6 +73,48 @@ def test_every_manifest_is_accepted_and_a_second_apply_changes_nothing(cluster: 
     for manifest in apply_plan.desired_of(manifests):
         api.apply(manifest)
     assert versions(server) == before
+
+
+def test_staged_first_and_enforced_after_its_time(server: KubeApi, api: Api) -> None:
+    """Production's namespaces are staged, then enforced, each time read back; the staged ones go when those stand."""
+    manifests = wanted(server, "prod")
+    given = testbed.bank("prod")
+    given = replace(given, cluster=replace(given.cluster, staged_for=3600))
+
+    def bring_at(now: datetime) -> Applied:
+        result = applied.result("prod", manifests)
+        return applying.apply_now(api, given.cluster, result, WHOLE, inputs=given, now=now)
+
+    def policies(namespace: str) -> set[str]:
+        found = (key for key in applied.ours(server) if key.namespace == namespace)
+        return {key.kind for key in found if key.kind.endswith("NetworkPolicy")}
+
+    now = datetime.now(UTC)
+    first = bring_at(now)
+    assert [f"{item.key}: {item.message}" for item in first.planned.held] == []
+    assert "payments" in {item.namespace for item in first.planned.staging.waiting}
+    assert policies("payments") <= {"StagedKubernetesNetworkPolicy", "StagedNetworkPolicy"} != set()
+    assert first.verified
+    assert all(stage.difference.is_empty for stage in first.planned.rollout.stages)
+
+    again = bring_at(now + timedelta(minutes=5))
+    assert (again.planned.steps, again.verified) == ((), False)
+
+    later = bring_at(now + timedelta(hours=2))
+    assert later.planned.held == ()
+    assert later.planned.staging.waiting == ()
+    assert "payments" in later.planned.staging.begins
+    assert policies("payments") <= {"NetworkPolicy"} != set()
+    assert later.verified
+    names = [stage.name for stage in later.planned.rollout.stages]
+    assert names.index("end of shelter") < names.index("unstage") == len(names) - 1
+    felt = {stage.name: stage.difference.isolation for stage in later.planned.rollout.stages}
+    promised, left = first.planned.rollout.promised, later.planned.rollout.promised
+    assert promised is not None
+    assert left is not None  # what is declared staged stays so
+    assert set(promised.isolation) == {*felt["end of shelter"], *left.isolation}
+    assert {item.namespace for item in left.isolation} == {"risk"}
+    assert later.planned.rollout.breaches == ()
 
 
 def test_a_removed_declaration_removes_exactly_our_objects(server: KubeApi, api: Api) -> None:

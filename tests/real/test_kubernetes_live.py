@@ -162,7 +162,7 @@ def test_the_worker_reads_applies_and_sees_an_edit(server: KubeApi, upkeep: Upke
     drifted = upkeep.drift()
     assert drifted.state is JobState.PROBLEMS
     messages = [i.problem.message for i in findings.current(upkeep.store, "dev") if i.problem.code == "policies/drift"]
-    assert messages
+    assert messages, codes(upkeep)
     undeclared = "which is not declared: ingress rule 1 of NetworkPolicy cards/pilothouse-default-deny"
     assert all(undeclared in text for text in messages)
     held = upkeep.apply()

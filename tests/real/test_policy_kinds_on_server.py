@@ -124,10 +124,10 @@ def test_the_files_see_what_schemas_can(seen: bool) -> None:
 
 
 @cache
-def policies(cluster: str, form: str) -> tuple[Manifest, ...]:
+def policies(cluster: str, form: str, kinds: str = "kubernetes") -> tuple[Manifest, ...]:
     """Every policy and set of a cluster of the bank, as if all of it were enforced by Calico in that form."""
     inputs = bank(cluster)
-    derived = derive(replace(inputs, cluster=replace(inputs.cluster, calico_api=form)))
+    derived = derive(replace(inputs, cluster=replace(inputs.cluster, calico_api=form, policy_kinds=kinds)))
     return tuple(dict(item) for item in derived.as_if_enforced())
 
 
@@ -151,6 +151,19 @@ def test_every_policy_is_taken_staged(cluster: str, form: str, policy_api: KubeA
     assert kinds[form, "StagedKubernetesNetworkPolicy"] > 10
     assert kinds[form, "StagedNetworkPolicy"] > 0
     assert refused(policy_api, found) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_every_policy_in_calicos_own_kinds_is_taken(cluster: str, form: str, policy_api: KubeApi) -> None:
+    found = policies(cluster, form, "calico")
+    staged = [manifests.staged(item, form) for item in found if item["kind"] == "NetworkPolicy"]
+    kinds = Counter((item["apiVersion"], item["kind"]) for item in (*found, *staged))
+    assert {version for version, _ in kinds} == {form}
+    assert kinds[form, "NetworkPolicy"] == kinds[form, "StagedNetworkPolicy"] > 10
+    assert kinds[form, "Tier"] == 1
+    assert refused(policy_api, [*found, *staged]) == []
+    accepted(kubeconform(yaml.safe_dump_all([*found, *staged])))
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

@@ -17,6 +17,8 @@ PAGES = """
 /alerts/ /alerts/?cluster=prod&labels=team%3Dpayments+severity%3Dpage&at=sunday+03:00
 /alerts/?labels=nonsense&at=never /alerts/declared?cluster=prod /alerts/config
 /alerts/firing?cluster=prod /alerts/silences?cluster=prod
+/network/?cluster=prod /network/service/payments/payments?cluster=prod /network/adoption?cluster=prod
+/network/can?cluster=prod /network/can?cluster=prod&from=payments/payments&to=ledger/ledger&port=9091
 /catalogue/ /catalogue/?q=nothing-like-this /catalogue/payments/payments /catalogue/data/postgres?cluster=dev
 /runbooks/ /runbooks/watchdog /problems/ /problems/?severity=info /problems/platform/unknown-service
 /audit/ /audit/events /audit/?since=never /audit/verify /jobs/ /nowhere

@@ -110,7 +110,7 @@ def test_nothing_is_applied_by_what_was_seen_long_ago(
     store.migrate()
     applied: list[int] = []
 
-    def apply_now(_: object, cluster: object, result: ClusterResult, *__: object) -> Applied:
+    def apply_now(_: object, cluster: object, result: ClusterResult, *__: object, **___: object) -> Applied:
         applied.append(len(list(result.artifacts.manifests())))
         return Applied(Planned("dev"), result, done=True)
 

@@ -48,8 +48,14 @@ class Item(click.ParamType[dict[str, Any]]):
 
 
 def change_options(command: Command) -> Command:
-    """Adds `--add`, `--remove` and `--file` (parameters `add`, `remove`, `file`)."""
+    """Adds `--add`, `--remove`, `--file` and `--ask` (parameters `add`, `remove`, `file`, `ask`)."""
     for option in (
+        click.option(
+            "--ask",
+            multiple=True,
+            metavar="SERVICE",
+            help="Ask the team of this service to let in what is declared already.",
+        ),
         click.option(
             "--file",
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -169,6 +175,7 @@ def effect(
     add: tuple[dict[str, Any], ...],
     remove: tuple[int, ...],
     file: Path | None,
+    ask: tuple[str, ...],
     clusters: tuple[str, ...],
     write: bool,
     today: date | None,
@@ -188,7 +195,7 @@ def effect(
         text = _text_of(file, add, remove)
     else:
         text = egress.with_edges(target.text, service, add, [number - 1 for number in remove])
-    found = egress.preview(opened, service, text, day(today), clusters=names)
+    found = egress.preview(opened, service, text, day(today), clusters=names, asks=ask)
     data = _data(opened, found)
     written: list[str] = []
     if write and found.can_submit:
@@ -222,6 +229,7 @@ def _data(opened: Opened, found: Preview) -> dict[str, Any]:
         "effects": {cluster: effects.as_data(item) for cluster, item in found.effects.items()},
         "needed": [{"role": item.role, "team": item.team, "why": item.why} for item in found.needed],
         "others": list(found.others),
+        "asks": list(found.asks),
         "diff": commits.patch(texts, found.files),
         "document": found.files.get(found.target.path, found.target.text),
     }
@@ -264,6 +272,7 @@ def propose(
     add: tuple[dict[str, Any], ...],
     remove: tuple[int, ...],
     file: Path | None,
+    ask: tuple[str, ...],
     reason: str,
     title: str,
     draft: bool,
@@ -273,6 +282,8 @@ def propose(
     if not reason.strip() and not draft:
         raise click.UsageError("a proposal needs a reason: say why with --reason")
     change: dict[str, Any] = {"service": service}
+    if ask:
+        change["asks"] = list(ask)
     if file is not None:
         change["text"] = _text_of(file, add, remove)
     else:
@@ -282,7 +293,7 @@ def propose(
     if not draft and not found["can_submit"]:
         emit({"proposal": None, "preview": found}, output, lambda: _print_preview(found, ()))
         if not found["diff"]:
-            raise Invalid("nothing is changed", "give --add, --remove, or another --file")
+            raise Invalid("nothing is changed", "give --add, --remove, --ask, or another --file")
         raise click.exceptions.Exit(1)
     kept = client.propose(change | {"title": title, "reason": reason, "submit": not draft})
 
@@ -454,12 +465,14 @@ def _together(effects: Mapping[str, Mapping[str, Any]]) -> list[tuple[list[str],
 
 
 def _print_effect(clusters: Iterable[str], item: Mapping[str, Any]) -> None:
+    from pilothouse.policies.compare.groups import SIGNS
+
     rows = [
         (
-            "+" if change["what"] == "appears" else "-",
+            SIGNS[change["what"]],
             change["source"]["name"],
             change["destination"]["name"],
-            change["ports"],
+            _ports(change),
             "now" if change["inForce"] else "once enforced",
             change["example"],
         )
@@ -478,6 +491,16 @@ def _print_effect(clusters: Iterable[str], item: Mapping[str, Any]) -> None:
             click.echo(f"pods in {found['namespace']} that nobody declares lose it all: {', '.join(found['pods'])}")
     for text in item["unsupported"]:
         click.echo(f"not evaluated: {text}")
+
+
+def _ports(change: Mapping[str, Any]) -> str:
+    """The ports, and what of them changes where neither all nor nothing was allowed."""
+    notes = ["some pods"] * bool(change["some"])
+    if "conditional" in (change["before"], change["after"]):
+        notes.insert(
+            0, f"{change['before']} becomes {change['after']}" if change["what"] == "changes" else "some requests"
+        )
+    return f"{change['ports']} ({', '.join(notes)})" if notes else str(change["ports"])
 
 
 def _print_diff(text: str) -> None:

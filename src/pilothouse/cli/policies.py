@@ -13,8 +13,10 @@ from pilothouse.cli.output import emit, output_option, table
 from pilothouse.cli.policies_ask import can, explain
 from pilothouse.cli.policies_compare import diff, drift
 from pilothouse.cli.policies_domains import show as domains
+from pilothouse.cli.policies_flows import adoption, learn, preview
 from pilothouse.cli.policies_lint import command as lint
 from pilothouse.cli.policies_map import show as show_map
+from pilothouse.cli.policies_prove import command as prove
 
 if TYPE_CHECKING:
     from pilothouse.policies.edges import ServiceEdge
@@ -32,6 +34,10 @@ group.add_command(show_map)
 group.add_command(diff)
 group.add_command(drift)
 group.add_command(lint)
+group.add_command(prove)
+group.add_command(preview)
+group.add_command(learn)
+group.add_command(adoption)
 
 
 @group.command("edges")
@@ -114,12 +120,14 @@ def show_effect(
 
 
 def _print_effect(found: Any) -> None:
+    from pilothouse.policies.compare.groups import SIGNS
+
     rows = [
         (
-            "+" if change.what == "appears" else "-",
+            SIGNS[change.what],
             change.source,
             change.destination,
-            change.ports,
+            f"{change.ports} ({change.note})" if change.note else change.ports,
             "now" if change.in_force else "once enforced",
             change.example,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,10 +91,13 @@ def drift(
     Renamed policies, rules in another order, defaults that a server filled in and another API group are no drift.
     Exit 1 on drift.
     """
+    from pilothouse.policies import staging
     from pilothouse.policies.compare import drift as drifts
+    from pilothouse.policies.derive import derive
 
     opened, inputs = open_inputs(platform, cluster, snapshot, live, context, today, data)
-    found = drifts.drift(inputs)
+    rendered = derive(inputs).artifacts.under("policies/").manifests()
+    found = drifts.drift(inputs, staging.as_applied(inputs, rendered, datetime.now(UTC)))
     problems = opened.loaded.shown((*drifts.problems(found, inputs.cluster.place), *found.unread))
 
     def human() -> None:

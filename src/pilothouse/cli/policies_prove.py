@@ -59,7 +59,9 @@ def _as_data(cluster: str, proof: Proof, sharp: Sharpness | None) -> dict[str, A
         "proved": proof.is_proved,
         "policies": proof.policies,
         "endpoints": proof.endpoints,
+        "future": proof.future,
         "regions": proof.regions,
+        "simplified": list(proof.simplified),
         "problems": [problem.message for problem in proof.problems],
         "invariants": [
             {
@@ -88,8 +90,11 @@ def _print(cluster: str, proof: Proof, sharp: Sharpness | None) -> None:
     state = "proved" if not proof.problems else "NOT PROVED"
     click.echo(
         f"{state}: {proof.policies:,} policies of {cluster} allow what is declared, over {proof.endpoints:,} classes "
-        f"of pods, existing and to come, and {proof.regions:,} address regions, at every protocol and port"
+        f"of pods ({proof.future:,} of them to come) and {proof.regions:,} address regions, at every protocol and port"
     )
+    if proof.simplified:
+        names = ", ".join(proof.simplified)
+        click.echo(f"too many combinations of labels, so that pods to come match one selector at a time: {names}")
     rows = [
         ("proved" if held.is_proved else "BROKEN", held.invariant.name, held.invariant.title, f"{held.pairs:,}")
         for held in proof.invariants

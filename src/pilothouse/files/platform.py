@@ -22,6 +22,8 @@ from pilothouse.problems import Invalid, Place, Problem, Problems, Unavailable, 
 from pilothouse.source import Source
 
 SNAPSHOTS = "snapshots"
+FLOWS = "flows"
+"""Observed flows may lie beside the snapshots: nothing reads them but the commands that are told to."""
 PROFILES = "secrets/profiles/"
 """The content folder whose files are documents (AccessProfile)."""
 
@@ -244,7 +246,7 @@ def _collect(top: Path, root: Path, above: tuple[Path, ...], layers: list[_Layer
     if any(layer.root.resolve() == real for layer in layers):
         return
     prefix = "" if root == top else Path(os.path.relpath(real, top.resolve())).as_posix() + "/"
-    tree = read_tree(root, prefix=prefix, skip=frozenset((*CONTENT_FOLDERS, SNAPSHOTS)))
+    tree = read_tree(root, prefix=prefix, skip=frozenset((*CONTENT_FOLDERS, SNAPSHOTS, FLOWS)))
     for extension in _extensions(tree):
         written = Path(extension.place.path.removeprefix(prefix)).parent
         folder = Path(os.path.normpath(root / written / extension.folder))

@@ -19,15 +19,17 @@ from pilothouse.source import BaseLoader
 Line = int  # counted from 0 in this module, as YAML's marks are
 
 
-def add_item(text: str, key: str, field: str, item: Mapping[str, Any]) -> str:
+def add_item(text: str, key: str, field: str, item: Mapping[str, Any], comment: str = "") -> str:
     """The text with one more item at the end of a list of the Service `key` (`namespace/name`).
 
-    `field` is `egress` or `ingress`. Raises `Invalid` where the text cannot be edited this way.
+    `field` is `egress` or `ingress`. `comment` goes behind the item; above a list that is written in brackets.
+    Raises `Invalid` where the text cannot be edited this way.
     """
     spec = _spec(text, key)
     found = _entry(spec, field)
     lines = text.splitlines()
-    written = flow(item)
+    remark = "# " + " ".join(comment.split()) if comment else ""
+    written = f"{flow(item)}  {remark}" if remark else flow(item)
     if found is None or _is_empty(found[1]):
         indent = " " * spec.value[0][0].start_mark.column
         block = [f"{indent}{field}:", f"{indent}  - {written}"]
@@ -35,6 +37,10 @@ def add_item(text: str, key: str, field: str, item: Mapping[str, Any]) -> str:
             at = _last_line(spec) + 1
             return _joined(lines[:at] + block + lines[at:])
         start, end = found[0].start_mark.line, _last_line(found[1])
+        mark = found[1].end_mark
+        behind = lines[mark.line][mark.column :] if mark.line < len(lines) else ""
+        if mark.line == end and behind.lstrip().startswith("#"):
+            block[0] += f"  {behind.lstrip()}"
         return _joined(lines[:start] + block + lines[end + 1 :])
     items = found[1]
     if not isinstance(items, yaml.SequenceNode):
@@ -42,8 +48,10 @@ def add_item(text: str, key: str, field: str, item: Mapping[str, Any]) -> str:
     if items.flow_style:
         line, column = items.end_mark.line, items.end_mark.column - 1
         before = lines[line][:column].rstrip().rstrip(",")
-        lines[line] = f"{before}, {written}{lines[line][column:]}"
-        return _joined(lines)
+        lines[line] = f"{before}, {flow(item)}{lines[line][column:]}"
+        above = [" " * found[0].start_mark.column + remark] if remark else []
+        first = found[0].start_mark.line
+        return _joined([*lines[:first], *above, *lines[first:]])
     indent = " " * items.start_mark.column
     at = _last_line(items) + 1
     return _joined([*lines[:at], f"{indent}- {written}", *lines[at:]])

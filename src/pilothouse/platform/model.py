@@ -440,11 +440,15 @@ class Cluster:
     versions: Versions = Versions()
     calico_api: str = ""
     """`projectcalico.org/v3`, `crd.projectcalico.org/v1`, or "" where there is no Calico."""
+    policy_kinds: str = "kubernetes"
+    """`kubernetes`: policies are Kubernetes' own wherever those can say it; `calico`: Calico's throughout."""
     shards: int = 1
     """Number of leaf Prometheus servers."""
     enforcement: Enforcement = Enforcement.STAGED
     namespace_enforcement: Mapping[str, Enforcement] = field(default_factory=dict)
     """Per namespace, where it differs from `enforcement`."""
+    staged_for: int = 0
+    """Seconds for which the policies of a namespace stand staged before an apply enforces them; 0: not at all."""
     max_severity: AlertSeverity = AlertSeverity.PAGE
     """No alert of this cluster is louder."""
     api_server: tuple[Network, ...] = ()

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from pilothouse import source
 from pilothouse.inputs import Content
 from pilothouse.labels import LabelSelector
-from pilothouse.platform.model import Exposure, Network, PortRef, Protocol
+from pilothouse.platform.model import Cluster, Exposure, Network, PortRef, Protocol
 from pilothouse.problems import NOWHERE, Place, Problem, Problems, Severity, error, nearest, one_of
 
 BASELINE = "policies/baseline.yaml"
@@ -69,12 +69,15 @@ class Ends:
     public: bool = False
     unnamed: bool = False
     networks: tuple[Network, ...] = ()
+    pod_selector: LabelSelector | None = None
+    namespace_selector: LabelSelector | None = None
+    """Where only one of the two is set: pods of every namespace, or every pod of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """`isolated`: these pods are isolated in both directions. Else: nothing of `source` reaches anything of
-    `destination`, at `ports` ((protocol number, first, last); empty: at anything), save what is declared where
+    """`isolated`: these pods are isolated in both directions. Else: nothing of `source` but `spared` reaches anything
+    of `destination`, at `ports` ((protocol number, first, last); empty: at anything), save what is declared where
     `unless_declared` says so."""
 
     name: str
@@ -85,7 +88,13 @@ class Invariant:
     destination: Ends = Ends()
     ports: tuple[tuple[int, int, int], ...] = ()
     unless_declared: bool = False
+    spared: Ends | None = None
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def ends(self) -> tuple[Ends, ...]:
+        """Everything that it speaks of."""
+        return tuple(item for item in (self.isolated, self.source, self.destination, self.spared) if item is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +173,12 @@ class PolicyContent:
     baseline: Baseline | None
     guardrails: Guardrails | None
     problems: Problems = ()
+
+    def refused_on(self, cluster: Cluster) -> tuple[ForbiddenDestination, ...]:
+        """What policies of ours deny on that cluster before anything else is asked: only Calico's kinds can deny."""
+        if cluster.policy_kinds != "calico" or self.baseline is None or self.baseline.tier is None:
+            return ()
+        return self.guardrails.forbidden_destinations if self.guardrails else ()
 
 
 def read(content: Content) -> PolicyContent:
@@ -256,6 +271,8 @@ class _Ends(_Strict):
     public: bool = False
     unnamed: bool = False
     cidrs: list[Cidr] = []
+    pod_selector: _Selector | None = None
+    namespace_selector: _Selector | None = None
 
     def value(self) -> Ends:
         return Ends(
@@ -269,14 +286,34 @@ class _Ends(_Strict):
             self.public,
             self.unnamed,
             tuple(ip_network(item) for item in self.cidrs),
+            self.pod_selector.value() if self.pod_selector else None,
+            self.namespace_selector.value() if self.namespace_selector else None,
         )
 
 
-class _Never(_Strict):
-    source: _Ends = Field(default=_Ends(), alias="from")
+class _PortRange(_Port):
+    end_port: int = Field(default=0, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _upwards(self) -> _PortRange:
+        if self.end_port and self.end_port < self.port:
+            raise ValueError("`endPort` is below `port` | swap them")
+        return self
+
+
+class _Connections(_Strict):
     to: _Ends = _Ends()
-    ports: list[_Port] = []
+    ports: list[_PortRange] = []
     unless: Literal["declared"] | None = None
+
+
+class _Never(_Connections):
+    source: _Ends = Field(default=_Ends(), alias="from")
+
+
+class _Only(_Connections):
+    source: _Ends = Field(alias="from")
+    among: _Ends = _Ends()
 
 
 class _Invariant(_Strict):
@@ -285,24 +322,26 @@ class _Invariant(_Strict):
     severity: Literal["error", "warning"] = "error"
     isolated: _Ends | None = None
     never: _Never | None = None
+    only: _Only | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> _Invariant:
-        if (self.isolated is None) is (self.never is None):
-            raise ValueError("says `isolated` or `never` | keep one of the two")
+    def _one_of_them(self) -> _Invariant:
+        if sum(item is not None for item in (self.isolated, self.never, self.only)) != 1:
+            raise ValueError("says `isolated`, `never` or `only` | keep one of them")
         return self
 
     def value(self, place: Place) -> Invariant:
-        never = self.never or _Never()
+        said: _Connections = self.never or self.only or _Never()
         return Invariant(
             self.name,
             self.title,
             Severity(self.severity),
             self.isolated.value() if self.isolated else None,
-            never.source.value(),
-            never.to.value(),
-            tuple((_NUMBERS[port.protocol], port.port, port.port) for port in never.ports),
-            never.unless is not None,
+            (self.only.among if self.only else self.never.source if self.never else _Ends()).value(),
+            said.to.value(),
+            tuple((_NUMBERS[port.protocol], port.port, port.end_port or port.port) for port in said.ports),
+            said.unless is not None,
+            self.only.source.value() if self.only else None,
             place,
         )
 

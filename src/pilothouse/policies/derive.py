@@ -4,6 +4,9 @@ For each governed namespace: `pilothouse-default-deny` (both directions), `pilot
 one policy per direction, `pilothouse-<service>-ingress` and `-egress`; where Calico holds the addresses of a domain,
 `pilothouse-<service>-domains` too. Every object names the declaration that it was derived from, and for each
 rule the line that asked for it. Namespaces that are not enforced get the staged form (`adoption`).
+
+Where the cluster wants Calico's kinds throughout, the same is written in those (`calico_form`): domains then stand
+among the egress rules, and `<tier>.forbidden` denies what nobody may reach.
 """
 
 from __future__ import annotations
@@ -28,9 +31,9 @@ from pilothouse.platform.model import (
     Service,
     ServicePeer,
 )
-from pilothouse.policies import addresses, adoption, edges, manifests
+from pilothouse.policies import addresses, adoption, calico_form, edges, manifests
 from pilothouse.policies.adoption import Mode, NamespaceMode
-from pilothouse.policies.content import Baseline, SystemPeer, read
+from pilothouse.policies.content import Baseline, PolicyContent, SystemPeer, read
 from pilothouse.policies.edges import Edges, Origin, ServiceEdge
 from pilothouse.policies.manifests import Manifest
 from pilothouse.policies.matching import Directory, PolicyPort
@@ -70,7 +73,7 @@ def derive(inputs: Inputs) -> PoliciesDerived:
     if content.baseline is None:
         return PoliciesDerived(problems=content.problems)
     found = edges.of(inputs)
-    builder = _Builder(inputs, content.baseline, found)
+    builder = _Builder(inputs, content, content.baseline, found)
     modes = adoption.modes(inputs, content.baseline)
     governed = [name for name, item in modes.items() if item.mode.governs]
     policies = {name: tuple(builder.namespace(name)) for name in governed}
@@ -103,13 +106,16 @@ def _artifacts(
             comment += "\nStaged policies are evaluated and reported by Calico, and cut nothing."
         documents.append(Document(f"policies/{name}.yaml", tuple(items), Format.MANIFESTS, comment))
     if sets:
-        comment = f"Addresses of the domains that services of cluster {inputs.cluster.name} reach."
+        tier = any(item["kind"] == "Tier" for item in sets)
+        comment = (
+            f"Addresses of the domains that services of cluster {inputs.cluster.name} reach{', and a tier' * tier}."
+        )
         documents.append(Document(CLUSTER_WIDE, tuple(sets), Format.MANIFESTS, comment))
     return Artifacts.of(documents)
 
 
 class _Builder:
-    def __init__(self, inputs: Inputs, baseline: Baseline, found: Edges) -> None:
+    def __init__(self, inputs: Inputs, content: PolicyContent, baseline: Baseline, found: Edges) -> None:
         self.inputs = inputs
         self.cluster = inputs.cluster
         self.baseline = baseline
@@ -121,20 +127,32 @@ class _Builder:
         own = inputs.cluster.cluster_networks
         self.public = addresses.public(baseline.private_ranges, own)
         self.pods_and_services = (*inputs.cluster.pod_cidrs, *inputs.cluster.service_cidrs)
+        self.calico = inputs.cluster.calico_api if inputs.cluster.policy_kinds == "calico" else ""
+        """The API group, where policies are of Calico's kinds throughout."""
+        self.refused = content.refused_on(inputs.cluster)
 
     # -------------------------------------------------------- namespaces
 
     def namespace(self, name: str) -> Iterable[Manifest]:
         """Every policy of a namespace: what allows first, the default deny last."""
         selector = adoption.exempt_selector(self.baseline, name)
+        if self.baseline.tier is not None and self.refused:
+            meta = manifests.metadata("forbidden", name, self.cluster.name, "forbidden")
+            ranges = [(item.network, item.why) for item in self.refused]
+            yield calico_form.refusing(meta, selector, self.calico, self.baseline.tier.name, ranges)
         yield from self.dns(name, selector)
         for service in self.directory.by_namespace.get(name, ()):
             yield from self.service(service, _both(service.pod_selector, selector))
         meta = manifests.metadata(f"{manifests.PREFIX}default-deny", name, self.cluster.name, "default-deny")
-        yield manifests.network_policy(meta, selector, ingress=[], egress=[])
+        if self.calico:
+            order = calico_form.DENY_ORDER
+            yield calico_form.network_policy(meta, selector, self.calico, order, ingress=[], egress=[])
+        else:
+            yield manifests.network_policy(meta, selector, ingress=[], egress=[])
 
     def dns(self, name: str, selector: LabelSelector) -> Iterable[Manifest]:
         rules, why = [], []
+        throughout = calico_form.Rules()
         for end, ports, reason, _ in edges.dns_ends(self.baseline, self.cluster):
             if isinstance(end, CidrPeer):  # the node-local cache lies in the node's or the service's range
                 peers = [manifests.block_peer(addresses.Block(end.network))]
@@ -142,9 +160,20 @@ class _Builder:
                 peers = self.pods(end, name)
             rules.append(manifests.rule("egress", peers, self.ports(end, ports, name)))
             why.append(f"{end}: {reason}")
-        if rules:
+            if self.calico:
+                throughout.add(self.to_system(end, rules[-1]), why[-1])
+        if throughout:
+            meta = manifests.metadata(f"{manifests.PREFIX}dns", name, self.cluster.name, "dns")
+            yield calico_form.allowing(meta, selector, self.calico, "egress", throughout.manifests())
+        elif rules:
             meta = manifests.metadata(f"{manifests.PREFIX}dns", name, self.cluster.name, "dns", rules=_numbered(why))
             yield manifests.network_policy(meta, selector, egress=rules)
+
+    def to_system(self, peer: object, rule: Manifest) -> Iterable[Manifest]:
+        """Egress in Calico's form, by the Service of a system peer where that comes to the same."""
+        if isinstance(peer, SystemPeer):
+            return calico_form.service_rules(peer, rule, self.inputs.snapshot)
+        return calico_form.rules("egress", rule)
 
     def service(self, service: Service, selector: LabelSelector) -> Iterable[Manifest]:
         self.check_ports(service)
@@ -154,19 +183,32 @@ class _Builder:
             why: list[str] = []
             domains_why: list[str] = []
             ends: list[datetime] = []
+            throughout = calico_form.Rules()
             for edge in self.edges.of(service.key, direction):
                 if not edge.needs_rule or edge.origin is Origin.DNS:
                     continue
                 line = _why(edge)
                 if isinstance(edge.peer, DomainPeer) and self.cluster.calico_api:
                     found = self.domain_rules(service, edge)
-                    _add(domains, found, domains_why, line)
+                    if self.calico:
+                        throughout.add(found, line)
+                    else:
+                        _add(domains, found, domains_why, line)
                     continue
                 peers = self.peers(service, edge)
                 if peers:
                     ends.extend(self.ends(edge))
-                    ports = self.destination_ports(service, edge)
-                    _add(rules, [manifests.rule(direction.value, peers, ports)], why, line)
+                    rule = manifests.rule(direction.value, peers, self.destination_ports(service, edge))
+                    if not self.calico:
+                        _add(rules, [rule], why, line)
+                    elif direction is Direction.EGRESS:
+                        throughout.add(self.to_system(edge.peer, rule), line)
+                    else:
+                        throughout.add(calico_form.rules(direction.value, rule), line)
+            if throughout:
+                meta = self.meta(service, direction.value, (), max(ends, default=None))
+                found = throughout.manifests()
+                yield calico_form.allowing(meta, selector, self.calico, direction.value, found)
             if rules:
                 meta = self.meta(service, direction.value, why, max(ends, default=None))
                 yield manifests.network_policy(meta, selector, **{direction.value: list(rules.values())})
@@ -313,7 +355,10 @@ class _Builder:
             yield end
 
     def sets(self) -> Iterable[Manifest]:
-        """The address sets of the domains that some rule names."""
+        """The address sets of the domains that some rule names, and the tier of our own."""
+        if self.baseline.tier is not None and self.refused:
+            own, part = self.baseline.tier, manifests.PART_LABEL
+            yield calico_form.tier(own.name, own.order, self.cluster.name, self.calico, part)
         for domain, source in sorted(self.domains.items()):
             nets = [str(net) for net in addresses.collapsed(self.inputs.domain_addresses(domain))]
             expires = self.inputs.domain_expires(domain)

@@ -14,9 +14,10 @@ Pinned domains are not resolved: they are what the Cluster document says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import Protocol
 
@@ -175,7 +176,8 @@ def refresh(
             failed[name] = answer.failure or ("all its addresses are refused" if bad else "it has no address")
         before = {item.network: item for item in standing[name].addresses} if name in standing else {}
         merged = {**before, **{net: _seen(net, before.get(net), answer.ttl, now, keep) for net in good}}
-        chosen = sorted(merged.values(), key=lambda item: (item.network not in good, -item.seen.timestamp(), _by(item)))
+        # Of more answers than may stand, those that stand already go first, so that the same answer changes nothing.
+        chosen = sorted(merged.values(), key=partial(_rank, good, before))
         if len(chosen) > limit:
             dropped[name] = len(chosen) - limit
         if chosen[:limit]:
@@ -223,6 +225,11 @@ def _seen(network: Network, before: SeenAddress | None, ttl: timedelta, now: dat
 def _plain(address: Address) -> Address:
     """IPv4 as such: the API server refuses it in the form of IPv6."""
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def _rank(good: Container[Network], known: Container[Network], item: SeenAddress) -> tuple[bool, bool, float, int, int]:
+    """Of more answers than may stand, those that stand already go first: the same answer changes nothing."""
+    return (item.network not in good, item.network not in known, -item.seen.timestamp(), *_by(item))
 
 
 def _by(item: SeenAddress) -> tuple[int, int]:

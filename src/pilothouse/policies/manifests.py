@@ -19,12 +19,13 @@ from pilothouse.policies.matching import PolicyPort
 
 PREFIX = "pilothouse-"
 PART_LABEL = "pilothouse.dev/part"
-"""Which part of the policy set an object is: `default-deny`, `dns`, `ingress`, `egress`, `domains` or `domain-set`."""
+"""Which part of the policy set an object is: `default-deny`, `dns`, `ingress`, `egress`, `domains`, `forbidden`,
+`domain-set` or `tier`."""
 RULES_ANNOTATION = "pilothouse.dev/rules"
 EXPIRES_ANNOTATION = "pilothouse.dev/expires"
 """When the last address that was resolved for it ends (RFC 3339, UTC): once that has passed, nothing refreshes it."""
 DOMAIN_LABEL = "pilothouse.dev/domain"
-DOMAIN_ORDER = 900
+ALLOW_ORDER = 900
 """Order of our Calico policies in the default tier; Kubernetes' own stand at 1000. Both only allow, so it is free."""
 
 _LABEL_VALUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -191,7 +192,7 @@ def calico_egress(meta: Manifest, selector: LabelSelector, rules: Sequence[Manif
         "metadata": {**meta, "name": calico_name(meta["name"], calico_api)},
         "spec": {
             "tier": "default",
-            "order": DOMAIN_ORDER,
+            "order": ALLOW_ORDER,
             "selector": calico_selector(selector),
             "types": ["Egress"],
             "egress": list(rules),

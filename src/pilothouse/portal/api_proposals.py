@@ -26,6 +26,7 @@ BASE = "/api/v1/proposals"
 PER_PAGE = 100
 
 Number = Annotated[int, Field(ge=1, le=10_000)]
+Key = Annotated[str, Field(max_length=130)]
 
 
 class ChangeIn(In):
@@ -39,6 +40,11 @@ class ChangeIn(In):
         description="Items of `egress`, such as `{'to': {'service': 'ledger/ledger'}}`.",
     )
     remove: list[Number] = Field(default_factory=list, max_length=200, description="Items of `egress`, counted from 1.")
+    asks: list[Key] = Field(
+        default_factory=list,
+        max_length=200,
+        description="Services that do not let it in yet, though it declares to go there: their teams are asked to.",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> ChangeIn:
@@ -58,6 +64,7 @@ class RevisionIn(In):
     text: str
     title: str = Field(default="", max_length=180)
     reason: str = Field(default="", max_length=5_000)
+    asks: list[Key] | None = Field(default=None, max_length=200, description="Null leaves them as they were.")
 
 
 class StepIn(In):
@@ -89,6 +96,7 @@ class PreviewOut(BaseModel):
     effects: dict[str, dict[str, Any]] = Field(description="By cluster: what appears and what goes.")
     needed: list[NeededOut] = Field(description="Who must agree; nobody: it is committed when it is submitted.")
     others: list[str] = Field(description="Documents of other services that change along.")
+    asks: list[str] = Field(description="Services that are asked to let it in.")
     diff: str
     document: str = Field(description="The whole text of the service's file.")
 
@@ -227,7 +235,7 @@ def create() -> Response:
             return _refused(found)
         egress.require_submittable(found, given.reason)
     elif not found.files:
-        raise Invalid("nothing is changed", "give another `text`, or something to `add` or `remove`")
+        raise Invalid("nothing is changed", "give another `text`, or something to `add`, `remove` or ask for")
     kept = steps.save(here, found, me(), given.title, given.reason)
     if given.submit:
         kept = steps.submit(here, kept, kept.version, me())
@@ -249,7 +257,8 @@ def revise(number: int) -> Response:
     given = body_of(RevisionIn)
     here = egress_desk.desk()
     earlier = proposals.get(store(), number)
-    found = egress_desk.preview(here, earlier.draft.subject, given.text)
+    asks = steps.asks_of(earlier) if given.asks is None else given.asks
+    found = egress_desk.preview(here, earlier.draft.subject, given.text, asks)
     return _detail(steps.save(here, found, me(), given.title, given.reason, earlier, given.version))
 
 
@@ -309,7 +318,7 @@ def _looked_at(here: Desk, given: ChangeIn) -> Preview:
     text = given.text
     if text is None:
         text = egress.with_edges(target.text, given.service, given.add, [number - 1 for number in given.remove])
-    return egress_desk.preview(here, given.service, text)
+    return egress_desk.preview(here, given.service, text, given.asks)
 
 
 def _refused(found: Preview) -> Response:
@@ -332,6 +341,7 @@ def _preview(here: Desk, found: Preview) -> PreviewOut:
         effects={cluster: effect.as_data(item) for cluster, item in found.effects.items()},
         needed=[NeededOut(role=item.role, team=item.team, why=item.why) for item in found.needed],
         others=list(found.others),
+        asks=list(found.asks),
         diff=egress_desk.diff(here, found),
         document=found.files.get(found.target.path, found.target.text),
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+import yaml
 from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
@@ -21,7 +22,8 @@ from pilothouse.portal.forms import Form
 from pilothouse.portal.frame import HomePanel, NavItem, live, may, me, store
 from pilothouse.portal.listing import Query, page_of
 from pilothouse.portal.pictures.neighbours import draw
-from pilothouse.problems import Conflict, Denied, Invalid
+from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
+from pilothouse.source import plain
 from pilothouse.store import proposals
 from pilothouse.store.proposals import Proposal, State
 from pilothouse.workflows import commits, egress
@@ -40,7 +42,12 @@ PEERS = (
     ("apiServer", "the API server"),
     ("internet", "the internet"),
 )
-FIELDS = ("service", "yaml", "title", "reason", "version", "peer", "value", "ports", "why", "expires", "clusters")
+FIELDS = (
+    *("service", "yaml", "title", "reason", "version", "asks"),
+    *("peer", "value", "ports", "why", "expires", "clusters"),
+)
+MOST_PREPARED = 50
+"""So many items may an address bring along."""
 
 
 @blueprint.app_template_global()
@@ -95,8 +102,40 @@ def new() -> str | BaseResponse | tuple[str, int]:
     if not key:
         return redirect(url_for("egress.index"))
     target = egress.target(desk().opened, key)
-    form = Form.posted(FIELDS) if request.method == "POST" else Form({"service": key, "yaml": target.text})
+    if request.method == "POST":
+        return _write(Form.posted(FIELDS), key, None)
+    form = Form({"service": key, "yaml": target.text, "asks": " ".join(request.args.getlist("ask"))[:10_000]})
+    try:
+        form.values["yaml"] = _prepared(target)
+    except Invalid as failure:
+        form.error("", f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")
     return _write(form, key, None)
+
+
+def _prepared(target: Target) -> str:
+    """The document with what the address of the page brings along, as a suggestion from another page: items of `egress`
+    (`add`, `remove` by number from 1) and of `ingress` (`let`, `shut`)."""
+    text = target.text
+    for field_, add, remove in (("egress", "add", "remove"), ("ingress", "let", "shut")):
+        items = [_item_of(item) for item in request.args.getlist(add)[:MOST_PREPARED]]
+        words = request.args.getlist(remove)[:MOST_PREPARED]
+        numbers = [int(word) - 1 for word in words if word.isdecimal() and word.strip("0")]
+        text = egress.with_edges(text, target.service.key, items, numbers, field_)
+    return text
+
+
+def _item_of(text: str) -> dict[str, Any]:
+    """One item in YAML. No aliases: with them a short text means a huge one."""
+    try:
+        short = len(text) <= 2_000 and not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+        found = plain(text) if short else None
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise Invalid(
+            "what the address brings along is no item of a document", "follow the link again, or add it below"
+        )
+    return found
 
 
 @blueprint.route("/<int:number>/edit", methods=["GET", "POST"])
@@ -112,6 +151,7 @@ def edit(number: int) -> str | BaseResponse | tuple[str, int]:
         "title": found.draft.title,
         "reason": found.draft.reason,
         "version": str(found.version),
+        "asks": " ".join(steps.asks_of(found)),
     }
     form = Form.posted(FIELDS) if request.method == "POST" else Form(values)
     return _write(form, found.draft.subject, found)
@@ -135,15 +175,20 @@ def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse
             added = form["value"] or dict(PEERS)[form["peer"]]
             for name in ("value", "ports", "why", "expires", "clusters"):
                 form.values[name] = ""
+        elif action.startswith("ask:"):
+            form.values["asks"] = " ".join(dict.fromkeys((*form["asks"].split(), action.removeprefix("ask:"))))
+        elif action.startswith("unask:"):
+            form.values["asks"] = " ".join(k for k in form["asks"].split() if k != action.removeprefix("unask:"))
         elif action == "reset":
-            form.values["yaml"] = target.text
+            form.values["yaml"], form.values["asks"] = target.text, ""
         elif action in ("draft", "submit") and form["value"]:
             form.error("value", "this destination is typed, and not in the document yet: add it, or clear the field")
     except Invalid as failure:
         form.error("", f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")
-    found = egress_desk.preview(here, key, form["yaml"])
+    asks = tuple(dict.fromkeys(form["asks"].split()))
+    found = egress_desk.preview(here, key, form["yaml"], asks)
     if action == "submit" and not found.can_submit:
-        here, found = _read_again(here, found, form["yaml"])
+        here, found = _read_again(here, found, form["yaml"], asks)
     if action in ("draft", "submit") and not form.errors:
         answer = _store(form, here, found, earlier, submit=action == "submit")
         if answer is not None:
@@ -163,18 +208,31 @@ def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse
             clusters=[name for name in here.platform.clusters if target.service.runs_on(name)],
             added=added,
             earlier=earlier,
+            unheard=_unheard(here, key),
         ),
         status,
     )
 
 
-def _read_again(here: Desk, found: Preview, text: str) -> tuple[Desk, Preview]:
+def _unheard(here: Desk, key: str) -> Mapping[str, str]:
+    """Service → its team, of those that the service declares to go to and that do not let it in, on some cluster."""
+    found: dict[str, str] = {}
+    for cluster in here.platform.clusters:
+        try:
+            disagreements = live().edges(cluster).disagreements
+        except PilothouseError:
+            continue  # why its edges are not known stands on the page of the service
+        found |= {item.destination: item.teams[1] for item in disagreements if item.source == key}
+    return dict(sorted(found.items()))
+
+
+def _read_again(here: Desk, found: Preview, text: str, asks: Sequence[str]) -> tuple[Desk, Preview]:
     """What is about to be refused, upon the platform as it is now; not where another text would be replaced by now."""
     fresh = steps.settled(here)
     source = fresh.opened.loaded.source(found.target.path)
     if fresh is here or source is None or source.text != found.target.text:
         return here, found
-    return fresh, egress_desk.preview(fresh, found.target.service.key, text)
+    return fresh, egress_desk.preview(fresh, found.target.service.key, text, asks)
 
 
 def _remove(form: Form, target: Target, action: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pilothouse.files.git import Repository
 from pilothouse.portal.frame import address, live, me, now, portal, store
 from pilothouse.portal.telling import tell
@@ -22,9 +24,9 @@ def desk() -> Desk:
     return Desk(store(), Repository(portal().settings.platform), found.opened, now(), tell, found.inputs)
 
 
-def preview(here: Desk, key: str, text: str) -> Preview:
+def preview(here: Desk, key: str, text: str, asks: Collection[str] = ()) -> Preview:
     """The effect of a text for the person of this request."""
-    return egress.preview(here.opened, key, text, here.now.date(), here.inputs_of, me())
+    return egress.preview(here.opened, key, text, here.now.date(), here.inputs_of, me(), asks=asks)
 
 
 def diff(here: Desk, found: Preview) -> str:

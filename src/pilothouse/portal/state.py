@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -23,12 +24,15 @@ from pilothouse.files.garbage import settle
 from pilothouse.inputs import Content, Inputs
 from pilothouse.platform.model import Platform
 from pilothouse.problems import PilothouseError, Problem, Problems, has_errors, ordered
+from pilothouse.workflows.network import Network
 
 if TYPE_CHECKING:
     from pilothouse.policies.edges import Edges
 
 log = structlog.get_logger(__name__)
 Value = TypeVar("Value")
+MOST_NETWORKS = 4
+"""So many clusters have their evaluated policies kept: at 10,000 pods those of one are a few hundred megabytes."""
 IGNORED = frozenset((".git", "__pycache__", "node_modules", ".venv"))
 
 
@@ -112,6 +116,23 @@ class Once:
         return key in self._values or key in self._failures
 
 
+class Recent:
+    """The last few values that were made, each once; what was not asked for longest is forgotten first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._values: OrderedDict[str, Once] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, key: str, make: Callable[[], Value]) -> Value:
+        with self._lock:
+            known = self._values.setdefault(key, Once())
+            self._values.move_to_end(key)
+            while len(self._values) > self.most:
+                self._values.popitem(last=False)
+        return known(key, make)  # outside the lock: another key need not wait
+
+
 @dataclass(frozen=True)
 class Live:
     """A platform as it was read at one moment. Immutable; what is derived from it is made on first use.
@@ -131,6 +152,7 @@ class Live:
     _opened: Any = None
     _engine: Engine = field(default_factory=Workflows)
     _once: Once = field(default_factory=Once)
+    _recent: Recent = field(default_factory=lambda: Recent(MOST_NETWORKS))
 
     @property
     def today(self) -> date:
@@ -176,6 +198,10 @@ class Live:
     def derived(self, key: str, make: Callable[[], Value]) -> Value:
         """Anything else that a page derives from this platform: made once, kept as long as the platform is."""
         return self._once(f"page:{key}", make)
+
+    def network(self, cluster: str) -> Network:
+        """What answers questions about the network of a cluster. Those of the last few clusters are kept."""
+        return self._recent(cluster, lambda: Network(self.inputs(cluster), self.edges(cluster)))
 
     def all_problems(self) -> tuple[Problems, tuple[str, ...], Mapping[str, str]]:
         """The problems known by now, the clusters that are still being checked, and cluster → why it could not be."""
@@ -306,6 +332,7 @@ class Current:
             base._opened,
             base._engine,
             base._once,
+            base._recent,
         )
         self._live = kept
         return kept

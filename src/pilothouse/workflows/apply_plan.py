@@ -26,10 +26,12 @@ from pilothouse.clients.kubernetes import Answered, FieldConflict, Forbidden, Re
 from pilothouse.clients.kubernetes.kinds import Kind
 from pilothouse.labels import CLUSTER_LABEL, OWNED_BY, OWNER
 from pilothouse.platform.model import Cluster
+from pilothouse.policies.compare.judge import Judge
+from pilothouse.policies.compare.rollout import Breach, Rollout, Standing, decides
+from pilothouse.policies.staging import Staging
 from pilothouse.problems import Conflict, Invalid, Place, Problem, Severity, error, warning
+from pilothouse.workflows.standing import AT_ONCE, objects, standing_of
 
-AT_ONCE = 8
-"""How many questions are asked of the API server at a time."""
 Value = TypeVar("Value")
 Item = TypeVar("Item")
 
@@ -80,10 +82,13 @@ class Planned:
     intruders: Mapping[ObjectKey, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     """Fields of others in what is ours, which a forced apply takes out."""
     force: bool = False
-
-    @property
-    def pruned(self) -> int:
-        return sum(change.after is None for change in self.changes)
+    pruned: int = 0
+    """How many objects of ours go; a policy that is enforced instead of staged, or the other way round, does not."""
+    standing: Standing = field(default_factory=Standing)
+    """The policies that were there."""
+    rollout: Rollout = field(default_factory=Rollout)
+    """What the steps do to traffic, where there was somebody to judge."""
+    staging: Staging = field(default_factory=Staging)
 
     @property
     def refused(self) -> tuple[Held, ...]:
@@ -123,29 +128,46 @@ def require_safe(planned: Planned, wanted: int, prune_all: bool) -> None:
 
 
 def plan(
-    server: Server, cluster: Cluster, manifests: Iterable[Object], full: bool = False, force: bool = False
+    server: Server,
+    cluster: Cluster,
+    manifests: Iterable[Object],
+    full: bool = False,
+    force: bool = False,
+    judge: Judge | None = None,
 ) -> Planned:
     """Compare what should be with what is, and try every change on the server without effect.
 
     `full` tries every object, also one in which nothing seems to differ: the server knows its own defaults.
-    `force` takes fields from other managers. Raises what the server's client raises where it does not answer.
+    `force` takes fields from other managers. `judge` evaluates what the steps do to traffic: policies of a namespace
+    in which they would open or cut something on the way are held back. Raises what the server's client raises where it
+    does not answer.
     """
     desired = {ObjectKey.of(manifest): manifest for manifest in desired_of(manifests)}
-    return _Planner(server, cluster, desired, full, force).run()
+    return _Planner(server, cluster, desired, full, force, judge).run()
 
 
 class _Planner:
     def __init__(
-        self, server: Server, cluster: Cluster, desired: Mapping[ObjectKey, Object], full: bool, force: bool
+        self,
+        server: Server,
+        cluster: Cluster,
+        desired: Mapping[ObjectKey, Object],
+        full: bool,
+        force: bool,
+        judge: Judge | None,
     ) -> None:
         self.server = server
         self.cluster = cluster
         self.desired = dict(desired)
         self.full = full
         self.force = force
+        self.judge = judge
+        self.standing = Standing()
         self.held: dict[ObjectKey, Held] = {}
         self.policies: dict[ObjectKey, Object] = {}
         self.live: dict[ObjectKey, Object] = {}
+        self.unseen = False
+        """Whether there may be policies of others that nobody here can read."""
         self.strangers: set[str] = set()
         self.intruders: dict[ObjectKey, tuple[tuple[str, ...], ...]] = {}
 
@@ -159,8 +181,7 @@ class _Planner:
             changes = self.compare(each)
             tried = each(self.attempt, changes)
         found = [change for change, is_one in zip(changes, tried, strict=True) if is_one]
-        found = self.without_held(found)
-        steps = order(found, self.policies.values(), self.cluster.name)
+        found, steps, rollout = self.judged(self.without_held(found))
         return Planned(
             self.cluster.name,
             tuple(_shown(change) for change in found if not _passing(change)),
@@ -169,9 +190,12 @@ class _Planner:
             sum(is_owned(item, self.cluster.name) and not is_transition(item) for item in self.live.values()),
             len(self.desired),
             tuple(sorted(self.strangers - {self.cluster.name, ""})),
-            self.shared(found),
+            self.shared(found, rollout),
             self.intruders,
             self.force,
+            self.pruned(found),
+            self.standing,
+            rollout,
         )
 
     # ------------------------------------------------------------ reading
@@ -187,12 +211,16 @@ class _Planner:
                 self.hold(key, "apply/not-served", said, _NOT_SERVED, Severity.WARNING)
         isolating = kinds.isolating(served, self.cluster.calico_api)
         wanted = (*applied, *isolating)
-        for kind, items in zip(wanted, each(self.objects, wanted), strict=True):
+        found = dict(zip(wanted, each(lambda kind: objects(self.server, kind), wanted), strict=True))
+        deciding = {kind: items for kind, items in found.items() if decides(ObjectKey(kind.group, kind.name, "", ""))}
+        self.standing = standing_of(deciding)
+        for kind, items in found.items():
             if isinstance(items, Forbidden):
                 for key in list(self.desired):
                     if (key.group, key.kind) == (kind.group, kind.name):
                         self.hold(key, "apply/forbidden", items.said, items.hint)
                 if kind in isolating:  # it may isolate any pod: nothing may be opened on the way
+                    self.unseen = True
                     unseen = ObjectKey(kind.group, kind.name, "", "unseen")
                     self.policies[unseen] = {
                         "apiVersion": kind.group_version,
@@ -202,6 +230,8 @@ class _Planner:
                 continue
             for item in items:
                 key = ObjectKey.of(item)
+                if kind in deciding and key not in self.standing.objects:
+                    continue  # Calico's API shows a policy of Kubernetes as one of its own
                 labels = item["metadata"].get("labels") or {}
                 if labels.get(OWNED_BY) == OWNER:
                     self.strangers.add(labels.get(CLUSTER_LABEL, ""))
@@ -209,17 +239,6 @@ class _Planner:
                     self.policies[key] = item
                 if key in self.desired or is_owned(item, self.cluster.name):
                     self.live[key] = item
-
-    def objects(self, kind: Kind) -> list[dict[str, Any]] | Forbidden:
-        everybodys = kind.name.endswith("NetworkPolicy")
-        try:
-            return self.server.objects(kind, selector="" if everybodys else f"{OWNED_BY}={OWNER}")
-        except Forbidden as denied:
-            return denied
-        except Rejected as missing:
-            if missing.absent:  # a version of Calico may lack single kinds
-                return []
-            raise
 
     # ------------------------------------------------------------ comparing
 
@@ -314,8 +333,51 @@ class _Planner:
                 kept.append(change)
         return kept
 
-    def shared(self, changes: list[Change]) -> tuple[str, ...]:
-        """Namespaces in which policies come or go and somebody else's are there too."""
+    def judged(self, changes: list[Change]) -> tuple[list[Change], tuple[Step, ...], Rollout]:
+        """The steps, and what they do to traffic; without those that would open or cut something on the way.
+
+        A shelter stands beside policies of others where that opens nothing, which only an evaluation of all of them can
+        say: where one cannot be read there is none.
+        """
+        spaces = {change.key.namespace for change in changes if change.key.kind.endswith("NetworkPolicy")}
+        beside = spaces if self.judge and not self.unseen else set()
+        while True:
+            steps = order(changes, self.policies.values(), self.cluster.name, beside)
+            rollout = self.judge.rollout(self.standing, steps) if self.judge else Rollout()
+            opened = {breach.namespace for breach in rollout.breaches if breach.opened}
+            doubtful = beside if rollout.unread else beside & opened
+            if doubtful:
+                beside = beside - doubtful
+                continue
+            if not rollout.breaches:
+                return changes, steps, rollout
+            for breach in rollout.breaches:
+                self.hold_for(breach, changes)
+            kept = self.without_held([change for change in changes if change.key not in self.held])
+            if len(kept) == len(changes):
+                raise Invalid(f"{self.cluster.name}: {rollout.breaches[0]}", _UNSAFE)
+            changes = kept
+
+    def hold_for(self, breach: Breach, changes: list[Change]) -> None:
+        """The object whose step it is, or where that is a copy or a shelter the first policy of the namespace."""
+        keys = [change.key for change in changes if decides(change.key)]
+        near = [key for key in keys if key.namespace == breach.namespace]
+        key = breach.step.key if breach.step.key in keys else next(iter(near), None)
+        if key is not None:
+            self.hold(key, "apply/unsafe-step", str(breach), _UNSAFE)
+
+    def pruned(self, changes: list[Change]) -> int:
+        """Without what is there afterwards in another form: enforced instead of staged, or of another kind."""
+        kept = {_policy_name(key) for key in self.desired} - {None}
+        return sum(
+            change.after is None and not _passing(change) and _policy_name(change.key) not in kept for change in changes
+        )
+
+    def shared(self, changes: list[Change], rollout: Rollout) -> tuple[str, ...]:
+        """Namespaces in which connections may pause: those where the evaluation says so; without one, those in which
+        policies come or go and somebody else's are there too."""
+        if self.judge is not None:
+            return tuple(sorted({pause.namespace for pause in rollout.pauses}))
         others = {key.namespace for key in foreign_policies(self.policies.values(), self.cluster.name)}
         touched = {
             change.key.namespace
@@ -323,6 +385,10 @@ class _Planner:
             if change.key.kind == "NetworkPolicy" and (change.before is None or change.after is None)
         }
         return tuple(sorted(touched & others))
+
+
+def _policy_name(key: ObjectKey) -> tuple[str, str] | None:
+    return (key.namespace, key.name.removeprefix("default.")) if key.kind.endswith("NetworkPolicy") else None
 
 
 def _differs(manifest: Object, present: Object) -> bool:
@@ -368,5 +434,6 @@ def _holds(fields: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 _CONFLICT = "declare what was done by hand, or take the fields back with `pilothouse apply --force-conflicts`"
 _FOREIGN = "remove it, or hand it over by giving it our labels (docs/applying.md)"
 _REFUSED = "the API server or one of its admission policies says why; mend that"
+_UNSAFE = "apply the change in two parts, or take away the policies of others that stand in the way"
 _NO_NAMESPACE = "the namespace's owner creates it; what is declared in it is applied as soon as it is there"
 _NOT_SERVED = "install it, or change `calico` in the Cluster document"

@@ -19,7 +19,7 @@ from pilothouse.store.events import Event
 from pilothouse.store.jobs import JobState
 from pilothouse.workflows import applying, live, rendering
 from pilothouse.workflows.apply_plan import Held
-from pilothouse.workflows.applying import Applied, ApplyFailed, Options
+from pilothouse.workflows.applying import Applied, ApplyFailed, NotAsPlanned, Options
 from pilothouse.workflows.rendering import Opened
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def _apply(upkeep: Upkeep, opened: Opened, cluster: Cluster) -> tuple[list[Probl
         upkeep.whole.pop(name, None)  # what is there is to be looked at as a whole
         code = "worker/apply-undone" if isinstance(failure, ApplyFailed) else "worker/apply-failed"
         problem = error(code, f"{name}: {failure.message}", cluster.place, failure.hint, cluster=name)
+        if isinstance(failure, NotAsPlanned):
+            problem = failure.problem(cluster.place)
         _record(upkeep, name, "apply.failed", failure.message, {})
         return [problem], failure.message
     if full:
@@ -135,14 +137,16 @@ def _applied(upkeep: Upkeep, opened: Opened, cluster: Cluster, api: Api, full: b
     if last is None or upkeep.clock() - last.read_at > SEEN_WITHIN:
         # What runs there decides which namespaces may be enforced: nothing is applied without having seen it lately.
         live.read_and_keep(api, cluster.name, upkeep.snapshots, upkeep.clock())
-    _, result = rendering.derive_cluster(opened, cluster.name, upkeep.clock().date())
+    inputs, result = rendering.derive_cluster(opened, cluster.name, upkeep.clock().date())
     if has_errors(result.problems):
         first = next(problem for problem in result.problems if has_errors([problem]))
         raise applying.Refused(f"{cluster.name} is not applied: {first.message}", "`pilothouse check` shows all of it")
-    return applying.apply_now(api, cluster, result, Options(full=full, hold=True))
+    options = Options(full=full, hold=True)
+    return applying.apply_now(api, cluster, result, options, inputs=inputs, now=upkeep.clock())
 
 
 def _problems(applied: Applied, cluster: Cluster) -> Iterator[Problem]:
+    yield from (item.problem(cluster.name, cluster.place) for item in applied.planned.staging.waiting)
     by_hand: dict[str, list[Held]] = {}
     for item in applied.planned.held:
         if item.code == "apply/forbidden":

@@ -2,7 +2,8 @@
 
 Git is the only truth: a proposal lies in the store until everybody has agreed, and is then one commit,
 with the author, who approved, and the reason. Where the service at the other end lists who may reach it, the
-proposal carries that line of the other document along, and the other team is asked.
+proposal carries that line of the other document along, and the other team is asked. What a service declares already,
+and the other end does not let in, is asked for without any change of its own document (`asks`).
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Preview:
     """Those that the service runs on, before or after."""
     neighbours: tuple[Neighbour, ...] = ()
     """Who comes and where it goes, with what the change brings and takes marked, over all clusters."""
+    asks: tuple[str, ...] = ()
+    """Services that are asked to let in what is declared already."""
 
     @property
     def can_submit(self) -> bool:
@@ -181,16 +184,20 @@ def preview(
     inputs_of: InputsOf | None = None,
     author: Person | None = None,
     clusters: Collection[str] = (),
+    asks: Collection[str] = (),
 ) -> Preview:
     """What would follow if the file of the service had that text, on those clusters (none named: on all).
+
+    `asks` are services (`namespace/name`) whose list of who may come gains what the text declares towards them. One
+    that lets it in already, or has no list, is not asked.
 
     Whatever is wrong with the text is among the problems; it is never raised, so that nothing typed is lost. The
     platform is the one that was opened, whatever somebody writes into its folder meanwhile.
     """
     found = target(opened, key)
-    if text == found.text:
+    if text == found.text and not asks:
         return Preview(found, {}, after=found.service)
-    files = {found.path: text}
+    files = {found.path: text} if text != found.text else {}
     try:
         candidate = with_texts(opened, files)
     except Invalid as failure:
@@ -201,11 +208,16 @@ def preview(
     besides = strays.of(
         opened.loaded.platform, candidate.loaded.platform, found.service, found.path, (found.text, text)
     )
-    if after is not None and not besides and (along := _companions(opened, candidate, found.service, after, files)):
-        files |= along
-        candidate = with_texts(opened, files)
-        after = candidate.loaded.platform.services.get(key)
-        problems = list(new_problems(opened.problems, candidate.problems))
+    asked: tuple[str, ...] = ()
+    if after is not None and not besides:
+        along, asked = _companions(opened, candidate, found.service, after, files, asks)
+        if along:
+            files |= along
+            candidate = with_texts(opened, files)
+            after = candidate.loaded.platform.services.get(key)
+            problems = list(new_problems(opened.problems, candidate.problems))
+    if not files:
+        return Preview(found, {}, after=found.service)
     problems += besides
     if after is None:
         # A service that cannot be read is missing for others too: what they then say of it is no mistake of theirs.
@@ -214,32 +226,44 @@ def preview(
     if after is None and not has_errors(problems):
         problems.append(strays.gone(found.service))
     if has_errors(problems) or after is None:
-        return Preview(found, files, ordered(problems), after=after, is_known=False)
+        return Preview(found, files, ordered(problems), after=after, is_known=False, asks=asked)
     effects, more, around = _effects(opened, candidate, found.service, after, today, inputs_of, clusters)
     problems += [problem for problem in more if problem.place.path in files or found.service.team in problem.teams]
     needed = _needed(opened, candidate, found.service, after, files, author)
     runs_on = tuple(name for name in opened.loaded.platform.clusters if _runs(name, found.service, after))
-    return Preview(found, files, ordered(problems), effects, needed, after, True, runs_on, around)
+    return Preview(found, files, ordered(problems), effects, needed, after, True, runs_on, around, asked)
 
 
 def _companions(
-    opened: Opened, candidate: Opened, before: Service, after: Service, files: Mapping[str, str]
-) -> dict[str, str]:
-    """Other documents that must change along: lists of `ingress` at the other end that gain or lose this service."""
+    opened: Opened,
+    candidate: Opened,
+    before: Service,
+    after: Service,
+    files: Mapping[str, str],
+    asks: Collection[str] = (),
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Other documents that must change along: lists of `ingress` at the other end that gain or lose this service; and
+    which of `asks` they are of."""
     changed: dict[str, str] = {}
+    asked: list[str] = []
     services = candidate.loaded.platform.services
     for peer in sorted({str(e.peer) for e in (*before.egress, *after.egress) if isinstance(e.peer, ServicePeer)}):
         other = services.get(peer)
         if other is None or other.ingress is None or other.key == after.key:
             continue
         source = opened.loaded.source(other.place.path)
-        remove, add = _other_end(after, other.ingress, _towards(before, other), _towards(after, other))
+        was, now = _towards(before, other), _towards(after, other)
+        remove, add = _other_end(after, other.ingress, was, now)
+        if other.key in asks and not (remove or add):
+            remove, add = _other_end(after, other.ingress, (), now)
         if source is None or source.path.startswith("../") or not (remove or add):
             continue
         text = changed.get(source.path) or files.get(source.path) or source.text
         items = [_ingress_item(after, edge) for edge in add]
         changed[source.path] = with_edges(text, other.key, items, remove, "ingress")
-    return changed
+        if other.key in asks:
+            asked.append(other.key)
+    return changed, tuple(asked)
 
 
 def _other_end(

@@ -34,6 +34,10 @@ class Proof:
     regions: int
     problems: Problems = ()
     invariants: tuple[Held, ...] = ()
+    future: int = 0
+    """How many of the classes are pods that do not exist yet."""
+    simplified: tuple[str, ...] = ()
+    """Namespaces whose selectors leave too many combinations of labels: there, pods match one selector each."""
 
     @property
     def is_proved(self) -> bool:
@@ -77,6 +81,8 @@ class Case:
             universe.outside.bit_count(),
             self.prover.check(),
             invariants.check(self.prover),
+            sum(piece.future for piece in universe.pieces),
+            self.prover.future.simplified,
         )
 
     def mutations(self) -> Iterator[tuple[Mapping[str, Any], Mutation]]:
@@ -117,13 +123,12 @@ class Case:
     def engines(self, policies: PolicySet) -> tuple[Engine, Engine]:
         """Ours and these over one universe."""
         before = self.prover.engine
-        after = before.on(policies)
+        after = before.on(policies) if self.prover.future.covers(policies) else None
         if after is not None:
             return before, after
+        later = self.prover.future_of(policies)
         both = [self.policies, policies]
-        one, two = Engine.together(
-            self.inputs.snapshot, both, known=before.universe.vocabulary, future=self.prover.future
-        )
+        one, two = Engine.together(later.snapshot, both, known=before.universe.vocabulary, future=later.pods)
         return one, two
 
 

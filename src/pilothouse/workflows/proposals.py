@@ -92,6 +92,11 @@ def before_of(proposal: Proposal) -> Mapping[str, str]:
     return found or {proposal.draft.path: proposal.draft.before}
 
 
+def asks_of(proposal: Proposal) -> tuple[str, ...]:
+    """The services that it asks to let in what is declared already."""
+    return tuple(proposal.draft.data.get("asks", ()))
+
+
 def save(
     desk: Desk,
     found: Preview,
@@ -121,6 +126,7 @@ def save(
             "before": dict(_texts(desk, found.files)),
             "blobs": commits.blobs(desk.repository, found.files) if desk.repository.is_repository() else {},
             "summary": found.summary,
+            "asks": list(found.asks),
             "teams": sorted(person.teams),
         },
     )
@@ -162,7 +168,9 @@ def asked(platform: Platform, role: str) -> tuple[str, ...]:
 def look(desk: Desk, proposal: Proposal, author: Person | None = None) -> Preview:
     """The proposal's effect on the platform as it is now."""
     draft = proposal.draft
-    return egress.preview(desk.opened, draft.subject, draft.document, desk.now.date(), desk.inputs_of, author)
+    return egress.preview(
+        desk.opened, draft.subject, draft.document, desk.now.date(), desk.inputs_of, author, asks=asks_of(proposal)
+    )
 
 
 def decide(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from pilothouse import bundle
@@ -23,7 +23,7 @@ from pilothouse.inventory.model import Snapshot
 from pilothouse.platform import checks
 from pilothouse.policies import content as policy_content
 from pilothouse.policies import domains as policy_domains
-from pilothouse.policies import guardrails
+from pilothouse.policies import guardrails, staging
 from pilothouse.problems import Invalid, Problems, has_errors, nearest, one_of, ordered, warning
 
 Progress = Callable[[str], None]
@@ -294,8 +294,9 @@ def object_changes(inputs: Inputs, result: ClusterResult) -> tuple[ObjectChange,
     are not compared.
     """
     current = [manifest.data for manifest in (*inputs.snapshot.policies, *inputs.snapshot.rbac)]
+    wanted = staging.as_applied(inputs, result.artifacts.manifests(), datetime.now(UTC))
     kept = {*_COMPARED, *(manifest["kind"] for manifest in current)}
-    desired = [manifest for manifest in result.artifacts.manifests() if manifest["kind"] in kept]
+    desired = [manifest for manifest in wanted if manifest["kind"] in kept]
     changes = list(plan(desired, current, inputs.cluster.name))
     accounts = set(inputs.snapshot.accounts)
     for manifest in result.artifacts.manifests():

@@ -19,6 +19,7 @@ from pilothouse.files.domains import DOMAINS
 from pilothouse.files.git import Repository
 from pilothouse.files.snapshot import SNAPSHOTS
 from pilothouse.platform.model import Edge, Service
+from pilothouse.policies import staging
 from pilothouse.policies.compare import drift as policy_drift
 from pilothouse.policies.domains import Resolver
 from pilothouse.problems import PilothouseError, Place, Problem, Problems, Severity, has_errors, warning
@@ -187,7 +188,7 @@ class Upkeep:
         manifests = (*inputs.snapshot.policies, *inputs.snapshot.rbac)
         if not any(is_owned(manifest.data, cluster) for manifest in manifests):
             return  # nothing of ours was ever applied there: that is no drift
-        policies = result.artifacts.under("policies/").manifests()
+        policies = staging.as_applied(inputs, result.artifacts.under("policies/").manifests(), self.clock())
         yield from policy_drift.problems(policy_drift.drift(inputs, policies), place)
         for change_ in rendering.object_changes(inputs, result):
             if policy_drift.is_policy(change_.key):

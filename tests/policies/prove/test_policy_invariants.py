@@ -22,7 +22,7 @@ from pilothouse.platform.model import (
     Sensitivity,
     ServicePeer,
 )
-from pilothouse.policies import derive, edges
+from pilothouse.policies import derive, edges, prove
 from pilothouse.policies.content import read
 from pilothouse.policies.prove import invariants
 from pilothouse.policies.prove.proof import Prover
@@ -109,6 +109,24 @@ def test_declarations_that_break_one(edge: Edge, exposure: Exposure, broken: lis
         ("{name: alone, never: {from: {services: [a/web]}, to: {services: [b/api]}}}", "alone: a/web reaches b/api"),
         ("{name: wide, severity: warning, never: {to: {sensitivity: high}}}", "wide: a/web reaches b/api at 8080"),
         ("{name: all, isolated: {namespaces: [kube-system]}}", ""),
+        (
+            "{name: sel, never: {to: {podSelector: {matchLabels: {app: api}}}, ports: [{port: 8000, endPort: 9000}]}}",
+            "sel: a/web reaches b/api at 8080",
+        ),
+        (
+            "{name: ns, never: {from: {team: a}, to: {namespaceSelector: {matchLabels: "
+            "{kubernetes.io/metadata.name: b}}}}}",
+            "ns: a/web reaches b/api at 8080",
+        ),
+        (
+            "{name: mine, only: {from: {services: [b/other]}, to: {services: [b/api]}, among: {governed: true}}}",
+            "mine: a/web reaches b/api at 8080",
+        ),
+        ("{name: web, only: {from: {services: [a/web]}, to: {services: [b/api]}}}", ""),
+        (
+            "{name: far, never: {to: {podSelector: {matchLabels: {app: api}}}, ports: [{port: 9000, endPort: 9999}]}}",
+            "",
+        ),
         ("{name: other, never: {from: {team: a}, to: {services: [b/other]}}}", ""),
         ("{name: ssh, never: {to: {governed: true}, ports: [{port: 22}]}}", ""),
         ("{name: listed, never: {from: {team: a}, to: {namespaces: [b]}, unless: declared}}", ""),
@@ -156,10 +174,12 @@ def test_a_pod_that_no_policy_isolates() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{name: both, isolated: {governed: true}, never: {}}", "says `isolated` or `never`"),
-        ("{name: none}", "says `isolated` or `never`"),
+        ("{name: both, isolated: {governed: true}, never: {}}", "says `isolated`, `never` or `only`"),
+        ("{name: none}", "says `isolated`, `never` or `only`"),
         ("{name: default-deny, never: {}}", "two invariants have one name"),
         ("{name: x, never: {form: {}}}", "form"),
+        ("{name: x, only: {to: {governed: true}}}", "from"),
+        ("{name: x, never: {ports: [{port: 9, endPort: 8}]}}", "below `port`"),
         ("{name: x, never: {to: {cidrs: [10.0.0.1/8]}}}", "host bits"),
     ],
 )
@@ -167,3 +187,16 @@ def test_mistakes_in_the_baseline_have_a_place(line: str, message: str) -> None:
     problems = read(inputs(line).content).problems
     assert any(message in problem.message for problem in problems), problems
     assert all(problem.place.line for problem in problems)
+
+
+def test_a_name_that_nobody_has_is_a_finding() -> None:
+    given = inputs(
+        "{name: typo, never: {from: {team: b}, to: {services: [b/apis]}}}", "{name: team, isolated: {team: c}}"
+    )
+    found = [problem for problem in prove(given, derive(given)) if problem.code == "policies/invariant-names-nobody"]
+    assert [problem.message for problem in found] == [
+        "invariant typo names service b/apis, which no document declares",
+        "invariant team names team c, which no document declares",
+    ]
+    assert "b/api" in found[0].hint
+    assert {problem.severity for problem in found} == {Severity.WARNING}

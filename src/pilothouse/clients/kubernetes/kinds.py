@@ -103,7 +103,7 @@ _APPLIED_EVERYWHERE = (
     *_group("networking.k8s.io", "v1", "NetworkPolicy"),
     *_group("rbac.authorization.k8s.io", "v1", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
 )
-_APPLIED_CALICO = ("NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "GlobalNetworkSet")
+_APPLIED_CALICO = ("Tier", "NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "GlobalNetworkSet")
 _ISOLATING_CALICO = ("GlobalNetworkPolicy",)
 
 _KNOWN = {

@@ -48,6 +48,10 @@ class CalicoModel(Strict):
     api_version: Literal["projectcalico.org/v3", "crd.projectcalico.org/v1"] = Field(
         description="The API group that Calico's kinds are written to"
     )
+    policy_kinds: Literal["kubernetes", "calico"] = Field(
+        default="kubernetes",
+        description="Of network policies: Kubernetes' own wherever those can say it, or Calico's throughout",
+    )
 
 
 class PrometheusModel(Strict):
@@ -57,6 +61,11 @@ class PrometheusModel(Strict):
 class EnforcementModel(Strict):
     default: Mode = "staged"
     namespaces: dict[Name, Mode] = Field(default_factory=dict, description="Where it differs from the default")
+    staged_for: Seconds = Field(
+        default=0,
+        description="With Calico: how long an apply leaves a namespace's policies staged before it enforces them; "
+        "left out, it enforces at once",
+    )
 
 
 class ApiServerModel(Strict):
@@ -166,11 +175,13 @@ class ClusterDocument(Strict):
             node_cidrs=tuple(spec.node_cidrs),
             versions=Versions(**spec.versions.model_dump()),
             calico_api=spec.calico.api_version if spec.calico else "",
+            policy_kinds=spec.calico.policy_kinds if spec.calico else "kubernetes",
             shards=spec.prometheus.shards,
             enforcement=Enforcement(spec.enforcement.default),
             namespace_enforcement={
                 namespace: Enforcement(mode) for namespace, mode in sorted(spec.enforcement.namespaces.items())
             },
+            staged_for=spec.enforcement.staged_for,
             max_severity=AlertSeverity(spec.max_severity),
             api_server=tuple(spec.api_server.addresses),
             api_server_port=spec.api_server.port,

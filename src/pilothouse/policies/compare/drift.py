@@ -13,6 +13,7 @@ from typing import Any
 
 from pilothouse.artifacts.objects import ObjectKey, is_owned, plan
 from pilothouse.inputs import Inputs
+from pilothouse.inventory.model import ContainerPort, Pod
 from pilothouse.policies.adoption import shown
 from pilothouse.policies.compare.groups import (
     Change,
@@ -127,7 +128,8 @@ def drift(inputs: Inputs, manifests: Iterable[Mapping[str, Any]] | None = None) 
     found = read(inputs.snapshot.policies)
     live = found.policies
     sets = (declared.enforced(), live.enforced(), declared.preview(), live.preview())
-    engines = Engine.together(inputs.snapshot, sets, known=declared_words(inputs) | Vocabulary(workloads=True))
+    known = declared_words(inputs) | Vocabulary(workloads=True)
+    engines = Engine.together(inputs.snapshot, sets, known=known, future=_to_come(inputs, declared | live))
     parties = Parties(inputs, engines[0].universe)
     deviations = list(_deviations(engines[0], engines[1], parties, staged=False))
     turned = list(isolation(engines[0], engines[1]))
@@ -148,6 +150,21 @@ def drift(inputs: Inputs, manifests: Iterable[Mapping[str, Any]] | None = None) 
         () if deviations or staged or turned or waiting else _written_differently(inputs, rendered),
         unread=tuple(problem for problem in found.problems if problem.severity is Severity.ERROR),
     )
+
+
+def _to_come(inputs: Inputs, policies: PolicySet) -> Iterator[Pod]:
+    """Pods for namespaces that have policies and no pods yet, so that what differs there is seen all the same: one of
+    each service, and one that nobody declares."""
+    there = {pod.namespace for pod in inputs.snapshot.pods if pod.is_endpoint}
+    spaces = {policy.namespace for policy in policies.policies if policy.namespace} - there
+    for service in inputs.platform.services_on(inputs.cluster.name):
+        if service.namespace in spaces:
+            labels = dict(service.pod_selector.match_labels)
+            ports = tuple(ContainerPort(port.name, port.number, port.protocol.value) for port in service.ports)
+            name = f"(a new pod of {service.name})"
+            yield Pod(service.namespace, name, labels, service.service_account, ports, from_template=True)
+    for space in sorted(spaces):
+        yield Pod(space, "(a new pod that nobody declares)", from_template=True)
 
 
 def _staged(policies: PolicySet) -> bool:

@@ -6,7 +6,7 @@ under policy, or are left without any, are one sentence instead: everything chan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -25,6 +25,8 @@ from pilothouse.reports import plural
 Verdict = Literal[Outcome.ALLOW, Outcome.CONDITIONAL, Outcome.DENY]
 Step = tuple[Verdict, Verdict]
 """What a connection came to before, and what it comes to after."""
+Isolated = Callable[[Engine, Direction], int]
+"""Which endpoints count as governed in a direction."""
 
 _ALL_STEPS: tuple[Step, ...] = tuple(
     (before, after)
@@ -194,16 +196,25 @@ def _verdicts(side: Granted) -> dict[Outcome, Connections]:
 # ---------------------------------------------------------------- between two engines
 
 
-def changes(was: Engine, now: Engine, before: Parties, after: Parties, *, together: bool = False) -> tuple[Change, ...]:
-    """Every connection that differs, on one universe, but for what `isolation` says."""
+def changes(
+    was: Engine,
+    now: Engine,
+    before: Parties,
+    after: Parties,
+    *,
+    together: bool = False,
+    among: int = -1,
+    isolated: Isolated = Engine.isolated,
+) -> tuple[Change, ...]:
+    """Every connection that differs, on one universe, but for what `isolation` says. Both ends are `among` these."""
     universe = now.universe
     groups = grouped(
         was.reach,
         now.reach,
         before,
         after,
-        ~flips(was, now, Direction.EGRESS),
-        ~flips(was, now, Direction.INGRESS),
+        ~flips(was, now, Direction.EGRESS, isolated) & among,
+        ~flips(was, now, Direction.INGRESS, isolated) & among,
         together=together,
         sets=now.policies.sets,
     )
@@ -224,21 +235,22 @@ def change_of(universe: Universe, group: Group) -> Change:
     )
 
 
-def flips(was: Engine, now: Engine, direction: Direction) -> int:
+def flips(was: Engine, now: Engine, direction: Direction, isolated: Isolated = Engine.isolated) -> int:
     """The endpoints that are isolated in one of the two only, and may do other things for it."""
     one, two = (engine.reach.egress if direction is Direction.EGRESS else engine.reach.ingress for engine in (was, now))
-    turned = was.isolated(direction) ^ now.isolated(direction)
+    turned = isolated(was, direction) ^ isolated(now, direction)
     return of(number for number in bits(turned) if one[number] != two[number])
 
 
-def isolation(was: Engine, now: Engine) -> Iterator[Isolation]:
-    """Where isolation begins and ends."""
+def isolation(was: Engine, now: Engine, among: int = -1, isolated: Isolated = Engine.isolated) -> Iterator[Isolation]:
+    """Where isolation begins and ends, of the endpoints that are `among` these."""
     universe = now.universe
     for direction in (Direction.EGRESS, Direction.INGRESS):
         found: dict[tuple[str, bool], set[str]] = {}
-        for number in bits(flips(was, now, direction)):
+        governed = isolated(now, direction)
+        for number in bits(flips(was, now, direction, isolated) & among):
             item = universe.pieces[number]
-            begins = now.is_isolated(number, direction)
+            begins = bool(governed >> number & 1)
             names = {pod.name for pod in item.pods} or {item.name.removeprefix("host endpoint ")}
             found.setdefault((item.namespace, begins), set()).update(names)
         for (namespace, begins), pods in sorted(found.items()):

@@ -14,7 +14,7 @@ from pilothouse.policies.engine import bitsets
 from pilothouse.policies.engine.backends import Backend, backends
 from pilothouse.policies.engine.connections import Connections
 from pilothouse.policies.engine.labels import EndpointLabels, Namespaces, SetLabels
-from pilothouse.policies.engine.traffic import connections, peer_names, subject_names
+from pilothouse.policies.engine.traffic import connections, names_ports, peer_names, subject_names
 from pilothouse.policies.engine.universe import Names, Signature, Universe
 from pilothouse.policies.rules import (
     Action,
@@ -88,6 +88,10 @@ class Compiler:
         self.namespaces = Namespaces(universe, sets)
         self._selected: dict[Selector, int] = {}
         self._peers: dict[Peer, int] = {}
+        # Hashing a peer or a rule's traffic by value takes as long as the rest. The objects are kept beside, so that no
+        # identity is given twice.
+        self._by_identity: dict[int, tuple[Peer, int]] = {}
+        self._packets: dict[int, tuple[Traffic, Connections | None]] = {}
         self._within: dict[Selector | None, int] = {}
 
     # -------------------------------------------------------- who
@@ -113,9 +117,13 @@ class Compiler:
 
     def peer(self, peer: Peer) -> int:
         """The pieces that a peer means, whatever the port."""
+        known = self._by_identity.get(id(peer))
+        if known is not None:
+            return known[1]
         found = self._peers.get(peer)
         if found is None:
             found = self._peers[peer] = self._peer(peer)
+        self._by_identity[id(peer)] = (peer, found)
         return found
 
     def _peer(self, peer: Peer) -> int:
@@ -261,6 +269,10 @@ class Compiler:
                 packets = connections(traffic, (), meaning) & backend.connections
                 yield members & self.pieces_at(backend), packets
             return
+        plain = self._plain(traffic)
+        if plain is not None:
+            yield members, plain
+            return
         wanted = peer_names(traffic, direction)
         if not wanted:
             yield members, _sides(traffic, direction, meaning, ())
@@ -275,6 +287,14 @@ class Compiler:
                 unnamed |= among
         if unnamed:
             yield unnamed, _sides(traffic, direction, meaning, ())
+
+    def _plain(self, traffic: Traffic) -> Connections | None:
+        """The connections of traffic that names no port, which are the same for every end; else None."""
+        known = self._packets.get(id(traffic))
+        if known is None:
+            found = None if names_ports(traffic) else connections(traffic)
+            known = self._packets[id(traffic)] = (traffic, found)
+        return known[1]
 
 
 def _sides(traffic: Traffic, direction: Direction, own: Signature, other: Signature) -> Connections:
@@ -314,7 +334,8 @@ def needs(policy: Policy | Profile, direction: Direction) -> Needs:
     subjects: list[Peer] = []
     for rule in policy.rules(direction):
         for traffic in rule.traffic:
-            names.update(subject_names(traffic, direction))
+            if names_ports(traffic):
+                names.update(subject_names(traffic, direction))
         if not rule.subject.is_anyone:
             subjects.append(rule.subject)
     return Needs(tuple(sorted(names)), tuple(subjects)) if names or subjects else _NOTHING

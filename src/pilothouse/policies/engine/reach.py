@@ -97,7 +97,7 @@ class Reach:
                 continue
             for index in self._met(effect, members):
                 inward, targets = self.destinations[index]
-                if targets & destinations:
+                if targets & destinations and inward.peers & members:
                     yield from _blocks(self.universe, effect, members, inward, targets & destinations)
 
     def _met(self, effect: Effect, members: int) -> Sequence[int]:

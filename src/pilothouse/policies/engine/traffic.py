@@ -10,6 +10,21 @@ from pilothouse.policies.engine.universe import Names, Signature
 from pilothouse.policies.rules import Direction, Icmp, PortMatch, Traffic
 
 
+def names_ports(traffic: Traffic) -> bool:
+    """Whether any of its ports is a name."""
+    for items in (
+        traffic.destination_ports,
+        traffic.source_ports,
+        traffic.not_destination_ports,
+        traffic.not_source_ports,
+    ):
+        if items:
+            for item in items:
+                if item.name:
+                    return True
+    return False
+
+
 @lru_cache(maxsize=1 << 14)
 def names(traffic: Traffic, destination: bool) -> Names:
     """The (name, protocol) pairs that one end must resolve: the destination, or the source."""

@@ -168,7 +168,7 @@ class Universe:
             for version in FAMILIES
             for number, region in enumerate(self.spaces[version].regions)
             if region.is_empty
-        )
+        ) | bitsets.of(self._owned())
         self.everything = ((1 << size) - 1) & ~empty
         self.outside = self.everything & ~self.endpoints
         self._networks: dict[Network, int] = {}
@@ -242,6 +242,13 @@ class Universe:
     @cached_property
     def _tells_accounts(self) -> bool:
         return any(key == ACCOUNT_KEY or key.startswith(ACCOUNT_PREFIX) for key in self.vocabulary.labels)
+
+    def _owned(self) -> Iterator[int]:
+        """Regions of one address, which an endpoint has: nobody outside has it."""
+        held = {(piece.version, piece.region) for piece in self.pieces if piece.region >= 0}
+        for version, region in held:
+            if self.spaces[version].regions[region].size == 1:
+                yield self._offsets[version] + region
 
     def _families(self) -> Mapping[int, int]:
         found = {}

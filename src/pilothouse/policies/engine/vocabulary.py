@@ -10,7 +10,7 @@ from pilothouse.inventory.model import Snapshot
 from pilothouse.platform.model import Network
 from pilothouse.policies.engine.backends import backends
 from pilothouse.policies.engine.universe import Vocabulary
-from pilothouse.policies.rules import Peer, Policy, PolicySet, Profile, Rule, Scope, Traffic
+from pilothouse.policies.rules import Peer, Policy, PolicySet, Profile, Rule, Scope
 from pilothouse.policies.selectors import Selector
 
 
@@ -21,7 +21,8 @@ class _Collector:
         self.names: set[str] = set()
         self.ranges: set[Network] = set()
         self.services: set[tuple[str, str]] = set()
-        self.traffic: set[Traffic] = set()
+        self.seen: dict[int, object] = {}
+        """By identity: the objects are kept, so that none is given twice."""
         self.nodes = False
         self.forwarding = False
 
@@ -41,9 +42,9 @@ class _Collector:
         if rule.subject.scope is not Scope.ANY or not rule.subject.is_anyone:
             self.peer(rule.subject)
         for traffic in rule.traffic:
-            if traffic in self.traffic:
+            if id(traffic) in self.seen:
                 continue
-            self.traffic.add(traffic)
+            self.seen[id(traffic)] = traffic
             for items in (
                 traffic.destination_ports or (),
                 traffic.source_ports or (),
@@ -53,6 +54,9 @@ class _Collector:
                 self.names.update(item.name for item in items if item.name)
 
     def peer(self, peer: Peer) -> None:
+        if id(peer) in self.seen:
+            return
+        self.seen[id(peer)] = peer
         if peer.scope is Scope.NODES:
             self.nodes = True
         elif peer.selector is not None:

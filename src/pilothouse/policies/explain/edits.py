@@ -20,7 +20,7 @@ from pilothouse.policies.explain import collateral, whom
 from pilothouse.policies.explain.candidates import CALICO_API, Candidate, Candidates, Wish
 from pilothouse.policies.explain.collateral import Besides
 from pilothouse.policies.explain.declarations import Declarations
-from pilothouse.policies.explain.declare import Declaring, Proposal
+from pilothouse.policies.explain.declare import Declaring, Line, Proposal
 from pilothouse.policies.explain.near import Side
 from pilothouse.policies.explain.reasons import Here, Reasons
 from pilothouse.policies.lint.places import Places
@@ -36,14 +36,15 @@ _MOST_MEMBERS = 256
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What changes in one file. `text` is a difference in YAML, `data` the whole manifest afterwards (None for a
-    line of a declaration), `command` its command line."""
+    """What changes in one file. `text` is a difference in YAML; `data` the whole manifest afterwards, or `line` the
+    line of a declaration and `command` its command line."""
 
     title: str
     text: str
     place: Place = NOWHERE
     data: Any = field(default=None, compare=False, repr=False)
     command: str = ""
+    line: Line | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,9 @@ class Flipping:
         else:
             proposals = declaring.denying(sides, pending[1])
         for proposal in proposals:
-            changes = tuple(Change(line.title, line.text, line.place, None, line.command) for line in proposal.lines)
+            changes = tuple(
+                Change(line.title, line.text, line.place, None, line.command, line) for line in proposal.lines
+            )
             yield replace(state, policies=proposal.policies, changes=changes, remarks=proposal.remarks)
 
 

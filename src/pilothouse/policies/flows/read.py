@@ -28,6 +28,8 @@ MAX_DOCUMENT = 256_000_000
 
 _PEEK = 200
 """Lines looked at to tell the format."""
+_BATCH = 1_000
+"""Rows that are added at once."""
 _EXCERPT = 200
 _RECORDS: Mapping[Format, Callable[[dict[str, Any]], Seen | str]] = {
     Format.GOLDMANE: goldmane.record,
@@ -293,39 +295,48 @@ class _Reader:
 
     # ---------------------------------------------------------------- CSV
 
-    def rows(self, lines: Iterable[bytes]) -> None:
-        columns: table.Columns | None = None
-        known: dict[tuple[str, ...], Tally] = {}
-        for number, line in enumerate(lines, 1):
-            self.lines = number
+    def rows(self, lines: Iterator[bytes]) -> None:
+        sheet = self.sheet(lines)
+        while sheet is not None and (batch := list(islice(lines, _BATCH))):
+            self.batch(sheet, batch, self.lines + 1)
+            self.lines += len(batch)
+
+    def sheet(self, lines: Iterator[bytes]) -> table.Sheet | None:
+        """What the rows are added to; None where there is no header that says what they mean."""
+        for line in lines:
+            self.lines += 1
             if not line.strip():
                 continue
             try:
-                text = line.decode("utf-8")
-                if columns is None:
-                    columns = self.header(table.names(text))
-                    if columns is None:
-                        return
-                    continue
-                row = table.cells(text)
-                if len(row) != columns.count:
-                    raise table.Broken(f"it has {len(row)} cells, and there are {columns.count} columns")
-                row.append("")
-                identity = columns.identity(row)
-                tally = known.get(identity)
-                if tally is None:
-                    known[identity] = self.totals.add(table.record(row, columns))
-                else:
-                    tally.add(table.amounts(row, columns))
-            except UnicodeDecodeError as failure:
-                self.syntax(f"byte {failure.start} is not UTF-8", number)
-            except table.Broken as failure:
-                self.syntax(str(failure), number)
-            except Unfit as failure:
-                self.value(str(failure), number)
+                names = self.header(table.names(line.decode("utf-8")))
+                return None if names is None else table.Sheet(names, self.totals)
+            except (UnicodeDecodeError, table.Broken) as failure:
+                self.row(failure, self.lines)
+        return None
 
-    def header(self, names: list[str]) -> table.Columns | None:
-        """None where a column is missing without which no line means anything."""
+    def batch(self, sheet: table.Sheet, lines: Sequence[bytes], number: int) -> None:
+        """Adds all rows but those that cannot be read. `number` is that of the first."""
+        try:
+            sheet.add(lines)
+        except (UnicodeDecodeError, table.Broken, Unfit) as failure:
+            if len(lines) > 1:
+                half = len(lines) // 2
+                self.batch(sheet, lines[:half], number)
+                self.batch(sheet, lines[half:], number + half)
+            elif lines[0].strip():
+                self.row(failure, number)
+
+    def row(self, failure: Exception, number: int) -> None:
+        """One that is left out."""
+        if isinstance(failure, Unfit):
+            self.value(str(failure), number)
+        elif isinstance(failure, UnicodeDecodeError):
+            self.syntax(f"byte {failure.start} is not UTF-8", number)
+        else:
+            self.syntax(str(failure), number)
+
+    def header(self, names: list[str]) -> list[str] | None:
+        """The columns; None where a column is missing without which no line means anything."""
         missing = [name for name in table.REQUIRED if name not in names]
         twice = sorted({name for name in names if names.count(name) > 1})
         place = Place(self.shown, 1)
@@ -354,4 +365,4 @@ class _Reader:
                         nearest(name, table.COLUMNS) or one_of(table.COLUMNS, 20),
                     )
                 )
-        return None if missing or twice else table.Columns.of(names)
+        return None if missing or twice else names

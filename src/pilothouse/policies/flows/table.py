@@ -24,22 +24,27 @@ The first four columns must be there. A field in quotes is read as usual, and en
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from math import inf
 from operator import itemgetter
 from typing import TypeVar
 
-from pilothouse.policies.flows.model import Amounts, EndKind, FlowEnd, Labels, Observed, Seen
+from pilothouse.policies.flows.model import EndKind, FlowEnd, Labels, Observed
+from pilothouse.policies.flows.totals import Tally, Totals
 from pilothouse.policies.flows.values import Unfit, address, labels, moment, number, port, protocol, text
 from pilothouse.policies.rules import Direction
 
 Meaning = TypeVar("Meaning")
+K = TypeVar("K")
+V = TypeVar("V")
 
 REQUIRED = ("source", "destination", "protocol", "port")
 AMOUNTS = ("count", "bytes", "packets", "first_seen", "last_seen")
 OPTIONAL = (*AMOUNTS, "action", "reporter", "service", "source_labels", "destination_labels")
 COLUMNS = (*REQUIRED, *OPTIONAL)
+IDENTITY = tuple(name for name in COLUMNS if name not in AMOUNTS)
+"""What says which flow a row belongs to."""
 
 _ACTIONS = {
     **dict.fromkeys(("allow", "allowed", "forwarded"), Observed.ALLOW),
@@ -62,19 +67,10 @@ class Broken(ValueError):
     """A line that is no CSV."""
 
 
-def cells(line: str) -> list[str]:
-    if '"' not in line:
-        return line.rstrip("\r\n").split(",")
-    try:
-        found = next(csv.reader([line], strict=True), [])
-    except csv.Error as failure:
-        raise Broken(str(failure)) from failure
-    return found
-
-
 def names(line: str) -> list[str]:
     """The columns that a first line names; raises `Broken`."""
-    return [cell.strip().lower() for cell in cells(line)]
+    (row,) = _rows([line.encode("utf-8", "surrogatepass")])
+    return [cell.strip().lower() for cell in row]
 
 
 def is_header(line: str) -> bool:
@@ -85,53 +81,136 @@ def is_header(line: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where each column stands, -1 for those that are not there. `identity` picks the cells that say which flow a row
-    belongs to, `amounts` those of `AMOUNTS`, from a row that has one empty cell more than there are columns."""
+class Sheet:
+    """The rows below one header, added to totals. Values are met again and again, so each is read once.
 
-    count: int
-    at: Mapping[str, int]
-    identity: itemgetter[tuple[str, ...]]
-    amounts: itemgetter[tuple[str, ...]]
+    `header` names no column twice, and all the `REQUIRED` ones.
+    """
 
-    @classmethod
-    def of(cls, header: Sequence[str]) -> Columns:
-        at = {name: header.index(name) if name in header else -1 for name in COLUMNS}
-        own = [place for name, place in at.items() if name not in AMOUNTS and place >= 0]
-        return cls(len(header), at, itemgetter(*own), itemgetter(*(at[name] for name in AMOUNTS)))
+    def __init__(self, header: Sequence[str], totals: Totals) -> None:
+        self._width = len(header)
+        self._at = {name: place for place, name in enumerate(header)}
+        named = [name for name in IDENTITY if name in self._at]
+        self._own = itemgetter(*(self._at[name] for name in named))
+        self._tallies = _Once(_Flows(named, totals).tally)
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Lines with or without their ends. Where one of them cannot be read nothing of any is added: raises
+        `UnicodeDecodeError`, `Broken` or `Unfit`."""
+        rows = _rows(lines)
+        for row in rows:
+            if len(row) != self._width:
+                raise Broken(f"it has {len(row)} cells, and there are {self._width} columns")
+        cells = list(zip(*rows, strict=True))
+        counts, sizes, packets = (self._numbers(cells, name) for name in AMOUNTS[:3])
+        first, last = (self._moments(cells, name) for name in AMOUNTS[3:])
+        flows = zip(*self._own(cells), strict=True)
+        tallies = list(map(self._tallies.__getitem__, flows))
+        amounts = zip(tallies, counts, sizes, packets, first, last, strict=False)  # columns that are missing never end
+        for tally, count, size, packed, begin, end in amounts:
+            tally.lines += 1
+            tally.started += count or 1
+            tally.bytes += size
+            tally.packets += packed
+            if begin < tally.first:
+                tally.first = begin
+            if end > tally.last:
+                tally.last = end
+
+    def _numbers(self, cells: Sequence[Sequence[str]], name: str) -> Iterable[int]:
+        if name not in self._at:
+            return repeat(0)
+        column = cells[self._at[name]]
+        return map(int, column) if _plain(column, 18) else [_number(value, name) for value in column]
+
+    def _moments(self, cells: Sequence[Sequence[str]], name: str) -> Iterable[float]:
+        """Infinite where none is said: never the first, or never the last."""
+        unsaid = inf if name == "first_seen" else -inf
+        if name not in self._at:
+            return repeat(unsaid)
+        column = cells[self._at[name]]
+        found = map(float, column) if _plain(column, 10) else (moment(value.strip(), name) for value in column)
+        return [value or unsaid for value in found]
 
 
-def amounts(row: Sequence[str], columns: Columns) -> Amounts:
-    count, size, packets, first, last = columns.amounts(row)
-    return Amounts(
-        _number(count, "count") or 1,
-        0,
-        _number(size, "bytes"),
-        _number(packets, "packets"),
-        _moment(first, "first_seen"),
-        _moment(last, "last_seen"),
-    )
+def _plain(column: Sequence[str], longest: int) -> bool:
+    """Whether all of them are ASCII digits alone: `int` takes more than that."""
+    digits = "".join(column)
+    return digits.isascii() and digits.isdigit() and "" not in column and len(max(column, key=len)) <= longest
 
 
-def record(row: Sequence[str], columns: Columns) -> Seen:
-    """The flow of a row, which has as many cells as there are columns and an empty one more."""
+def _rows(lines: Sequence[bytes]) -> list[list[str]]:
+    texts = b"\n".join(lines).decode().split("\n")
+    if len(texts) != len(lines) or any(text[-1:] == "\r" for text in texts):
+        texts = [line.decode().rstrip("\r\n") for line in lines]
+    if any('"' in text for text in texts):
+        return _quoted(texts)
+    return [text.split(",") for text in texts]
 
-    def given(name: str) -> str:
-        return text(row[columns.at[name]].strip(), name)
 
-    number_of = protocol(given("protocol"), "protocol")
-    return Seen(
-        _end(given("source"), "source"),
-        _end(given("destination"), "destination"),
-        number_of,
-        port(given("port") or None, "port", number_of),
-        _one_of(_ACTIONS, given("action"), "action"),
-        _one_of(_REPORTERS, given("reporter"), "reporter"),
-        amounts(row, columns),
-        given("service"),
-        _labels(given("source_labels"), "source_labels"),
-        _labels(given("destination_labels"), "destination_labels"),
+def _quoted(texts: Sequence[str]) -> list[list[str]]:
+    try:
+        found = list(csv.reader(texts, strict=True))
+    except csv.Error as failure:
+        raise Broken(str(failure)) from failure
+    if len(found) != len(texts):
+        raise Broken("a field in quotes does not end on its line")
+    return found
+
+
+class _Once(dict[K, V]):
+    """What was made of each key, once."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: K) -> V:
+        found = self[key] = self._make(key)
+        return found
+
+
+class _Flows:
+    """The flow of the cells that say which it is, in the order of `IDENTITY`, of which `named` are there."""
+
+    def __init__(self, named: Sequence[str], totals: Totals) -> None:
+        self._totals = totals
+        self._all = itemgetter(*(named.index(name) if name in named else -1 for name in IDENTITY))
+        self._sources, self._destinations = _Once(self._source), _Once(self._destination)
+        self._ports, self._views = _Once(_port), _Once(_view)
+
+    def tally(self, cells: tuple[str, ...]) -> Tally:
+        """Raises `Unfit`."""
+        source, destination, protocol_text, port_text, action, reporter, service, *both = self._all((*cells, ""))
+        number_of, port_of = self._ports[protocol_text, port_text]
+        pair = (self._sources[source, both[0]], self._destinations[destination, both[1]], number_of, port_of)
+        tally = self._totals.tally(pair, *self._views[action, reporter])
+        if service:
+            tally.met(text(service.strip(), "service"))
+        return tally
+
+    def _source(self, given: tuple[str, str]) -> int:
+        return self._end("source", *given)
+
+    def _destination(self, given: tuple[str, str]) -> int:
+        return self._end("destination", *given)
+
+    def _end(self, name: str, value: str, written: str) -> int:
+        found = _end(text(value.strip(), name), name)
+        return self._totals.end(found, _labels(text(written.strip(), f"{name}_labels"), f"{name}_labels"))
+
+
+def _port(given: tuple[str, str]) -> tuple[int, int | None]:
+    protocol_text, port_text = given
+    number_of = protocol(text(protocol_text.strip(), "protocol"), "protocol")
+    return number_of, port(text(port_text.strip(), "port") or None, "port", number_of)
+
+
+def _view(given: tuple[str, str]) -> tuple[Observed, Direction | None]:
+    action, reporter = given
+    return (
+        _one_of(_ACTIONS, text(action.strip(), "action"), "action"),
+        _one_of(_REPORTERS, text(reporter.strip(), "reporter"), "reporter"),
     )
 
 
@@ -143,14 +222,6 @@ def _number(value: str, name: str) -> int:
     return number(value.strip() or None, name)
 
 
-def _moment(value: str, name: str) -> float | None:
-    if not value:
-        return None
-    if value.isascii() and value.isdigit() and len(value) <= 10:
-        return float(value) or None
-    return moment(value.strip(), name)
-
-
 def _one_of(table: Mapping[str, Meaning], value: str, name: str) -> Meaning:
     if value.lower() not in table:
         raise Unfit(f"`{name}` is none of {', '.join(word for word in table if len(word) > 1)}")
@@ -158,12 +229,12 @@ def _one_of(table: Mapping[str, Meaning], value: str, name: str) -> Meaning:
 
 
 def _labels(value: str, name: str) -> Labels:
+    if not value:
+        return ()
     return labels([item.strip() for item in value.split(";") if item.strip()], name)
 
 
-@lru_cache(maxsize=65_536)
 def _end(value: str, name: str) -> FlowEnd:
-    """Ends are met again and again."""
     if not value:
         raise Unfit(f"`{name}` is missing")
     if value.lower() in _WORDS:

@@ -11,8 +11,8 @@ kept per reporter, and for each pair of ends, protocol and port:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
 from typing import TypeVar
@@ -21,10 +21,12 @@ from pilothouse.policies.flows.model import Amounts, Flow, FlowEnd, Labels, Obse
 from pilothouse.policies.rules import Direction
 
 T = TypeVar("T")
-Pair = tuple[FlowEnd, FlowEnd, int, int | None]
+Pair = tuple[int, int, int, int | None]
+"""The numbers of source and destination, the protocol and the port."""
 _ACTIONS = tuple(Observed)
 _ALLOWED, _DENIED = _ACTIONS.index(Observed.ALLOW) * 3, _ACTIONS.index(Observed.DENY) * 3
 _SOURCE, _DESTINATION, _UNSAID = range(3)
+_REPORTERS = (Direction.EGRESS, Direction.INGRESS, None)
 """A view of a connection is kept under the sum of its action's and its reporter's number."""
 
 
@@ -48,12 +50,19 @@ class Tally:
         self.live = max(self.live, amounts.live)
         self.bytes += amounts.bytes
         self.packets += amounts.packets
-        if amounts.first is not None and amounts.first < self.first:
-            self.first = amounts.first
-        if amounts.last is not None and amounts.last > self.last:
-            self.last = amounts.last
+        self.during(amounts.first, amounts.last)
 
-    def met(self, service: str, enforced: tuple[PolicyHit, ...], pending: tuple[PolicyHit, ...]) -> None:
+    def during(self, first: float | None, last: float | None) -> None:
+        if first is not None and first < self.first:
+            self.first = first
+        if last is not None and last > self.last:
+            self.last = last
+
+    @property
+    def window(self) -> tuple[float | None, float | None]:
+        return (None if self.first == inf else self.first, None if self.last == -inf else self.last)
+
+    def met(self, service: str, enforced: tuple[PolicyHit, ...] = (), pending: tuple[PolicyHit, ...] = ()) -> None:
         if service and service not in self.services:
             self.services = (*self.services, service)
         if enforced != self.enforced:
@@ -68,56 +77,72 @@ class Tally:
         return max(self.started, self.live) or self.lines
 
 
-@dataclass
 class Totals:
-    tallies: dict[Pair, dict[int, Tally]] = field(default_factory=dict)
-    labels: dict[FlowEnd, Labels] = field(default_factory=dict)
-    _ends: dict[FlowEnd, FlowEnd] = field(default_factory=dict)
+    """Ends are numbered as they come, so that a connection is a few small numbers."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[FlowEnd, int] = {}
+        self._ends: list[FlowEnd] = []
+        self._labels: list[Labels | None] = []  # None: never said
+        self._tallies: dict[Pair, dict[int, Tally]] = {}
 
     def add(self, seen: Seen) -> Tally:
         """The tally that the record was added to: records of the same flow may be added there directly."""
-        source, destination = self._end(seen.source), self._end(seen.destination)
-        views = self.tallies.setdefault((source, destination, seen.protocol, seen.port), {})
-        view = _view(seen.action, seen.reporter)
+        source, destination = (
+            self.end(seen.source, seen.source_labels),
+            self.end(seen.destination, seen.destination_labels),
+        )
+        tally = self.tally((source, destination, seen.protocol, seen.port), seen.action, seen.reporter)
+        tally.add(seen.amounts)
+        tally.met(seen.service, seen.enforced, seen.pending)
+        return tally
+
+    def end(self, end: FlowEnd, labels: Labels = ()) -> int:
+        """Its number. The end has no labels of its own: `labels` are what one record says of them."""
+        number = self._numbers.get(end)
+        if number is None:
+            number = self._numbers[end] = len(self._ends)
+            self._ends.append(end)
+            self._labels.append(labels or None)
+        elif labels and labels != (known := self._labels[number]):
+            self._labels[number] = labels if known is None else tuple(pair for pair in known if pair in labels)
+        return number
+
+    def tally(self, pair: Pair, action: Observed, reporter: Direction | None) -> Tally:
+        """Where one reporter's records of a connection with that action are added; something must be."""
+        views = self._tallies.get(pair)
+        if views is None:
+            views = self._tallies[pair] = {}
+        view = _view(action, reporter)
         tally = views.get(view)
         if tally is None:
             tally = views[view] = Tally()
-        tally.add(seen.amounts)
-        tally.met(seen.service, seen.enforced, seen.pending)
-        self._common(source, seen.source_labels)
-        self._common(destination, seen.destination_labels)
         return tally
 
-    def _end(self, end: FlowEnd) -> FlowEnd:
-        """One object for each end, so that there are not as many as there are lines."""
-        return self._ends.setdefault(end, end)
-
-    def _common(self, end: FlowEnd, labels: Labels) -> None:
-        if not labels:
-            return
-        known = self.labels.get(end)
-        if known is None:
-            self.labels[end] = labels
-        elif known != labels:
-            self.labels[end] = tuple(pair for pair in known if pair in labels)
-
     def records(self) -> int:
-        return sum(tally.lines for views in self.tallies.values() for tally in views.values())
+        return sum(tally.lines for views in self._tallies.values() for tally in views.values())
 
     def flows(self) -> tuple[Flow, ...]:
         """The connections, by source, destination, protocol, port and action."""
-        labelled = {end: replace(end, labels=self.labels.get(end, ())) for end in self._ends}
-        rank = {end: place for place, end in enumerate(sorted(self._ends, key=lambda end: end.sort_key))}
-        pairs = sorted(self.tallies, key=lambda pair: (rank[pair[0]], rank[pair[1]], pair[2], pair[3] or 0))
+        ends = [
+            replace(end, labels=labels) if labels else end for end, labels in zip(self._ends, self._labels, strict=True)
+        ]
+        rank = [0] * len(ends)
+        for place, number in enumerate(sorted(range(len(ends)), key=lambda number: ends[number].sort_key)):
+            rank[number] = place
         found: list[Flow] = []
-        for pair in pairs:
-            views = self.tallies[pair]
-            shown = (labelled[pair[0]], labelled[pair[1]], pair[2], pair[3])
-            for action in dict.fromkeys(view // 3 for view in sorted(views)):
-                counted = _counted(_ACTIONS[action], views)
-                if counted:
-                    found.append(_flow(shown, _ACTIONS[action], counted, views))
+        for pair in sorted(self._tallies, key=lambda pair: (rank[pair[0]], rank[pair[1]], pair[2], pair[3] or 0)):
+            source, destination, protocol, port = pair
+            found += _flows((ends[source], ends[destination], protocol, port), self._tallies[pair])
         return tuple(found)
+
+
+def _flows(pair: tuple[FlowEnd, FlowEnd, int, int | None], views: Mapping[int, Tally]) -> Iterable[Flow]:
+    """One for each action."""
+    if len(views) == 1:
+        ((view, tally),) = views.items()
+        return (_flow(pair, view // 3, _REPORTERS[view % 3], (tally,), (tally,), tally.count),)
+    return _told_apart(pair, views)
 
 
 def _view(action: Observed, reporter: Direction | None) -> int:
@@ -153,27 +178,49 @@ def _counted(action: Observed, views: Mapping[int, Tally]) -> _Counted | None:
     return _Counted((chosen,), chosen.count) if chosen else None
 
 
-def _flow(pair: Pair, action: Observed, counted: _Counted, views: Mapping[int, Tally]) -> Flow:
-    base = 3 * _ACTIONS.index(action)
-    source, destination = views.get(base + _SOURCE), views.get(base + _DESTINATION)
-    tallies = [tally for tally in (source, destination) if tally] or list(counted.tallies)
-    services = tallies[0].services if len(tallies) == 1 else _all(tally.services for tally in tallies)
-    first, last = min(tally.first for tally in tallies), max(tally.last for tally in tallies)
-    reporter = (
-        None if source and destination else Direction.EGRESS if source else Direction.INGRESS if destination else None
-    )
+def _told_apart(pair: tuple[FlowEnd, FlowEnd, int, int | None], views: Mapping[int, Tally]) -> Iterator[Flow]:
+    for action in dict.fromkeys(view // 3 for view in sorted(views)):
+        counted = _counted(_ACTIONS[action], views)
+        if counted is None:
+            continue
+        base = 3 * action
+        source, destination = views.get(base + _SOURCE), views.get(base + _DESTINATION)
+        tallies = tuple(tally for tally in (source, destination) if tally) or counted.tallies
+        both = bool(source) == bool(destination)
+        reporter = _REPORTERS[_UNSAID if both else _SOURCE if source else _DESTINATION]
+        yield _flow(pair, action, reporter, tallies, counted.tallies, counted.count)
+
+
+def _flow(
+    pair: tuple[FlowEnd, FlowEnd, int, int | None],
+    action: int,
+    reporter: Direction | None,
+    told: tuple[Tally, ...],
+    counted: tuple[Tally, ...],
+    count: int,
+) -> Flow:
+    """`told` are the reports that say when it was seen and which rules it met, `counted` those whose numbers count."""
+    tally = told[0]
+    if told == counted and len(told) == 1:
+        size, packets, first, last = tally.bytes, tally.packets, tally.first, tally.last
+        services, enforced, pending = tally.services, tally.enforced, tally.pending
+    else:
+        size, packets = sum(item.bytes for item in counted), sum(item.packets for item in counted)
+        first, last = min(item.first for item in told), max(item.last for item in told)
+        services = _all(item.services for item in told)
+        enforced, pending = _all(item.enforced for item in told), _all(item.pending for item in told)
     return Flow(
         *pair,
         services[0] if len(services) == 1 else "",
-        counted.count,
-        sum(tally.bytes for tally in counted.tallies),
-        sum(tally.packets for tally in counted.tallies),
+        count,
+        size,
+        packets,
         None if first == inf else first,
         None if last == -inf else last,
-        action,
+        _ACTIONS[action],
         reporter,
-        _all(tally.enforced for tally in tallies),
-        _all(tally.pending for tally in tallies),
+        enforced,
+        pending,
     )
 
 

@@ -6,10 +6,10 @@ means with plain matching of labels and addresses, and to the numbers that its p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from pilothouse.inputs import Inputs
-from pilothouse.inventory.model import ContainerPort, Pod
 from pilothouse.labels import LabelSelector
 from pilothouse.platform.model import (
     ApiServerPeer,
@@ -24,15 +24,13 @@ from pilothouse.platform.model import (
 )
 from pilothouse.policies import edges
 from pilothouse.policies.adoption import exempt_selector
-from pilothouse.policies.content import Baseline, SystemPeer
+from pilothouse.policies.content import Baseline, SystemPeer, read
 from pilothouse.policies.edges import Edges, Origin, ServiceEdge
 from pilothouse.policies.engine import ALL, NONE, Connections, Reach, Universe
-from pilothouse.policies.engine.bitsets import bits
+from pilothouse.policies.engine.bitsets import bits, of
 from pilothouse.policies.engine.connections import PROTOCOLS, TCP
 from pilothouse.policies.engine.fold import Effect, of_union
 from pilothouse.policies.rules import Direction
-from pilothouse.policies.selectors import from_labels
-from pilothouse.policies.selectors.space import example
 
 Allowed = tuple[int, Connections]
 """(peers, connections)."""
@@ -54,6 +52,7 @@ class Declared:
         self.universe = universe
         self.governed = governed
         self.services = {service.key: service for service in inputs.platform.services_on(self.cluster.name)}
+        self._by_label: dict[str, Mapping[tuple[str, str], list[int]]] = {}
         self.members = {key: self.pods(s.namespace, s.pod_selector) for key, s in self.services.items()}
         self._peers: dict[object, int] = {}
         self._labelled: dict[tuple[LabelSelector, LabelSelector | None, str], int] = {}
@@ -76,31 +75,34 @@ class Declared:
                     if edge.needs_rule and edge.origin is not Origin.DNS:
                         for number, allowed in self.allowed(service, edge):
                             lists[number].append(allowed)
-        bound = self.governed_pieces()
+        bound = self.governed_pieces
         open_ = Effect(((ALL, self.universe.everything, 0),))
         known: dict[tuple[Allowed, ...], Effect] = {}
 
-        def effect(number: int, allowed: list[Allowed]) -> Effect:
+        refused = self.refused()
+
+        def effect(number: int, allowed: list[Allowed], direction: Direction) -> Effect:
             if not bound >> number & 1:
                 return open_
+            if refused and direction is Direction.EGRESS:
+                allowed = [(peers & ~refused, packets) for peers, packets in allowed]
             key = tuple(allowed)
             if key not in known:
                 known[key] = of_union(key)
             return known[key]
 
         egress, ingress = (
-            [effect(number, allowed) for number, allowed in enumerate(sides[direction])]
+            [effect(number, allowed, direction) for number, allowed in enumerate(sides[direction])]
             for direction in (Direction.EGRESS, Direction.INGRESS)
         )
         return Reach(self.universe, egress, ingress)
 
+    @cached_property
     def governed_pieces(self) -> int:
         """The pods that policies of ours must isolate, in both directions."""
         found = 0
-        for number, piece in enumerate(self.universe.pieces):
-            governed = piece.pods and piece.namespace in self.governed
-            if governed and exempt_selector(self.baseline, piece.namespace).matches(piece.labels):
-                found |= 1 << number
+        for name in sorted(self.governed):
+            found |= self.pods(name, exempt_selector(self.baseline, name))
         return found
 
     def allowed(self, service: Service, edge: ServiceEdge) -> Iterable[tuple[int, Allowed]]:
@@ -124,12 +126,35 @@ class Declared:
 
     # -------------------------------------------------------- who
 
-    def pods(self, namespace: str, selector: LabelSelector) -> int:
+    def refused(self) -> int:
+        """Whoever has an address that nobody may reach, whatever is declared."""
         found = 0
-        for number in bits(self.universe.by_namespace.get(namespace, 0)):
-            if selector.matches(self.universe.pieces[number].labels):
-                found |= 1 << number
+        for item in read(self.inputs.content).refused_on(self.cluster):
+            found |= self.universe.network(item.network)
         return found
+
+    def pods(self, namespace: str, selector: LabelSelector) -> int:
+        everyone = self.universe.by_namespace.get(namespace, 0)
+        if selector.is_empty or not everyone:
+            return everyone
+        pieces = self.universe.pieces
+        if selector.match_labels:
+            key, value = selector.match_labels[0]
+            among: Iterable[int] = self._having(key).get((namespace, value), ())
+        else:
+            among = bits(everyone)
+        return of(number for number in among if selector.matches(pieces[number].labels))
+
+    def _having(self, key: str) -> Mapping[tuple[str, str], list[int]]:
+        """(namespace, value) → the pods with that label."""
+        if key not in self._by_label:
+            found: dict[tuple[str, str], list[int]] = {}
+            for number, piece in enumerate(self.universe.pieces):
+                value = piece.labels.get(key)
+                if value is not None and piece.pods:
+                    found.setdefault((piece.namespace, value), []).append(number)
+            self._by_label[key] = found
+        return self._by_label[key]
 
     def labelled(self, peer: PodsPeer, own: str) -> int:
         key = (peer.pod_selector, peer.namespace_selector, "" if peer.namespace_selector else own)
@@ -238,42 +263,3 @@ class Declared:
 
 def _holds(network: Network, region: Network) -> bool:
     return network.version == region.version and region.subnet_of(network)  # type: ignore[arg-type]
-
-
-# ---------------------------------------------------------------- pods that may exist later
-
-
-NEW_NAMESPACE = "(a new namespace)"
-
-
-def future_pods(inputs: Inputs, baseline: Baseline, governed: Iterable[str]) -> tuple[Pod, ...]:
-    """Pods that do not exist, and that policies must treat right all the same: for each service one with no more than
-    the labels that its selector asks for; in every namespace one that no service selects; and in a namespace that does
-    not exist yet, and has no labels, one without labels and one with those of each service and system peer."""
-    found: list[Pod] = []
-    spaces = set(governed)
-    selectors: dict[str, list[LabelSelector]] = {name: [] for name in spaces}
-    selectors |= {name: [] for name in inputs.snapshot.namespace_labels}
-    elsewhere: dict[tuple[tuple[str, str], ...], None] = {(): None}
-    for service in inputs.platform.services_on(inputs.cluster.name):
-        labels = example([from_labels(service.pod_selector)])
-        if labels is None:
-            continue
-        elsewhere[tuple(sorted(labels.items()))] = None
-        if service.namespace in spaces:
-            selectors[service.namespace].append(service.pod_selector)
-            ports = tuple(ContainerPort(port.name, port.number, port.protocol.value) for port in service.ports)
-            name = f"(a new pod of {service.name})"
-            found.append(Pod(service.namespace, name, labels, service.service_account, ports, from_template=True))
-    for peer in baseline.system_peers:
-        elsewhere[tuple(sorted((example([from_labels(peer.pod_selector)]) or {}).items()))] = None
-    for namespace, known in sorted(selectors.items()):
-        labels = example(
-            [from_labels(exempt_selector(baseline, namespace))], [from_labels(selector) for selector in known]
-        )
-        if labels is not None:
-            found.append(Pod(namespace, "(a new pod that nobody declares)", labels, from_template=True))
-    for pairs in elsewhere:
-        name = f"(a new pod{' with ' if pairs else ''}{', '.join('='.join(pair) for pair in pairs)})"
-        found.append(Pod(NEW_NAMESPACE, name, dict(pairs), from_template=True))
-    return tuple(found)

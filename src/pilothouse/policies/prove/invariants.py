@@ -14,23 +14,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pilothouse.inputs import Inputs
+from pilothouse.labels import EVERYTHING, LabelSelector
 from pilothouse.platform.model import CidrPeer, Exposure, Sensitivity, Service
+from pilothouse.policies.address_names import AddressNames
 from pilothouse.policies.addresses import collapsed
+from pilothouse.policies.compare.rows import Cast, Row, Rows, every_pod
 from pilothouse.policies.content import Ends, Invariant
-from pilothouse.policies.engine import Connections, Engine, Reach
+from pilothouse.policies.engine import ALL, Connections, Engine
 from pilothouse.policies.engine.bitsets import bits
-from pilothouse.policies.engine.connections import NONE, union
+from pilothouse.policies.engine.connections import union
 from pilothouse.policies.engine.decide import decide
 from pilothouse.policies.prove.declared import Declared
-from pilothouse.policies.rules import Direction, PolicySet
-from pilothouse.policies.site import foreign
-from pilothouse.problems import Problem, Severity, error, warning
+from pilothouse.policies.rules import Direction
+from pilothouse.problems import Problem, Severity, error, nearest, warning
 
 if TYPE_CHECKING:
     from pilothouse.policies.prove.proof import Prover
+
+MAX_WITNESSES = 20
+"""More breaches of one invariant than this are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,85 +58,118 @@ def broken(prover: Prover) -> Iterator[Problem]:
         yield from held.problems
 
 
+def unknown(prover: Prover) -> Iterator[Problem]:
+    """Names that no document declares, for whatever cluster: such an invariant holds of nobody."""
+    platform = prover.inputs.platform
+    for invariant in prover.baseline.invariants:
+        for ends in invariant.ends:
+            named: list[tuple[str, str, Iterable[str]]] = [
+                ("service", name, platform.services) for name in ends.services
+            ]
+            named += [("team", ends.team, platform.teams)] if ends.team else []
+            for kind, name, known in named:
+                if name not in known:
+                    yield warning(
+                        "policies/invariant-names-nobody",
+                        f"invariant {invariant.name} names {kind} {name}, which no document declares",
+                        invariant.place,
+                        nearest(name, known) or "correct the name, or remove the invariant",
+                    )
+
+
 def check(prover: Prover) -> tuple[Held, ...]:
     """Each invariant of the baseline, on our policies alone and beside those of others."""
-    others = foreign(prover.inputs).policies
-    both = _with_others(prover, others)
     found = []
     for invariant in prover.baseline.invariants:
         judge = _Judge(prover, invariant)
-        pairs, problems = judge.on(prover.engine, theirs=False)
-        if both is not None and not problems:
-            problems = judge.on(both, theirs=True)[1]
-        found.append(Held(invariant, pairs, tuple(problems)))
+        problems = judge.on(prover.engine, theirs=False)
+        if prover.beside is not None and not problems:
+            problems = judge.on(prover.beside, theirs=True)
+        found.append(Held(invariant, judge.pairs, tuple(problems)))
     return tuple(found)
-
-
-def _with_others(prover: Prover, others: PolicySet) -> Engine | None:
-    """Our policies as if all were enforced, beside those of others that are; None where there are no others."""
-    enforced = others.enforced()
-    if not enforced.policies:
-        return None
-    return Engine.of(
-        prover.inputs.snapshot,
-        enforced | prover.engine.policies,
-        known=prover.engine.universe.vocabulary,
-        future=prover.future,
-    )
 
 
 class _Judge:
     def __init__(self, prover: Prover, invariant: Invariant) -> None:
         self.prover = prover
         self.invariant = invariant
+        self.universe = prover.engine.universe
+        self.group = Group(prover.inputs, prover.wanted)
 
-    def on(self, engine: Engine, *, theirs: bool) -> tuple[int, list[Problem]]:
-        """(pairs looked at, breaches), with at most one breach for each pair of parties."""
-        wanted = self.prover.wanted_over(engine)
+    def on(self, engine: Engine, *, theirs: bool) -> list[Problem]:
+        """The breaches by these policies, one for each pair of parties."""
         if self.invariant.isolated is not None:
-            return self._isolated(engine, wanted, theirs)
-        return self._never(engine, wanted, theirs)
+            return self._isolated(engine, theirs)
+        return self._never(engine, theirs)
 
-    def _isolated(self, engine: Engine, wanted: Declared, theirs: bool) -> tuple[int, list[Problem]]:
+    @property
+    def pairs(self) -> int:
+        """How many pairs of classes it speaks of; of directions, where pods are to be isolated."""
+        if self.invariant.isolated is not None:
+            return 2 * self._members.bit_count()
+        sources, destinations = self._ends
+        families = self.universe.family.values()
+        return sum((sources & own).bit_count() * (destinations & own).bit_count() for own in families)
+
+    @cached_property
+    def _members(self) -> int:
         assert self.invariant.isolated is not None
-        members = Group(self.prover.inputs, wanted).of(self.invariant.isolated) & engine.universe.pods
+        return self.group.of(self.invariant.isolated) & self.universe.pods
+
+    @cached_property
+    def _ends(self) -> tuple[int, int]:
+        spared = self.group.of(self.invariant.spared) if self.invariant.spared is not None else 0
+        return self.group.of(self.invariant.source) & ~spared, self.group.of(self.invariant.destination)
+
+    def _isolated(self, engine: Engine, theirs: bool) -> list[Problem]:
         problems = []
         for direction in Direction:
-            for number in bits(members & ~engine.isolated(direction)):
-                what = f"no policy isolates the {direction} of {engine.universe.name(number)}"
-                problems.append(self._problem(what, theirs))
-        return 2 * members.bit_count(), problems
+            for number in bits(self._members & ~engine.isolated(direction)):
+                what = f"no policy isolates the {direction} of {self.universe.name(number)}"
+                problems.append(self._problem(what, theirs, self.prover.parties.teams(number)))
+        return problems
 
-    def _never(self, engine: Engine, wanted: Declared, theirs: bool) -> tuple[int, list[Problem]]:
-        invariant, universe = self.invariant, engine.universe
-        group = Group(self.prover.inputs, wanted)
-        sources, destinations = group.of(invariant.source), group.of(invariant.destination)
-        declared = self.prover.declared_over(engine) if invariant.unless_declared else None
-        ports = union(Connections.of(*item) for item in invariant.ports) if invariant.ports else None
-        parties = self.prover.parties_of(engine)
-        problems, seen = [], set()
-        for block in engine.reach.blocks(sources, destinations):
-            packets = block.connections if ports is None else block.connections & ports
-            for one in bits(block.sources) if packets else ():
-                for other in bits(block.destinations):
-                    if declared is not None and _same(declared, engine.reach, one, other):
-                        continue
-                    left = packets if declared is None else packets - declared.possible(one, other)
-                    key = (parties.party(one), parties.party(other))
-                    if left is NONE or key in seen or one == other:
-                        continue
-                    seen.add(key)
-                    egress, ingress = decide(engine, one, other, left.first())
-                    problems.append(
-                        self._problem(
-                            f"{parties.party(one)} reaches {parties.party(other)} at {left}: for example "
-                            f"{universe.name(one)} to {universe.name(other)} at {left.first()} (egress: {egress}; "
-                            f"ingress: {ingress})",
-                            theirs,
-                            (*parties.teams(one), *parties.teams(other)),
-                        )
-                    )
-        return sources.bit_count() * destinations.bit_count(), problems
+    def _never(self, engine: Engine, theirs: bool) -> list[Problem]:
+        sources, destinations = self._ends
+        ports = union(Connections.of(*item) for item in self.invariant.ports) if self.invariant.ports else ALL
+        rectangles = [
+            (one & sources, other & destinations, packets & ports)
+            for one, other, packets in self._connections(engine, sources, destinations)
+            if one & sources and other & destinations and packets & ports
+        ]
+        if not rectangles:
+            return []
+        parties = self.prover.parties
+        cast = Cast(self.universe, parties.party)
+        everybody, spaces = every_pod(cast)
+        crowds = (everybody, *spaces)
+        rows = Rows(cast, AddressNames(self.universe, self.prover.inputs, engine.policies.sets), (crowds, crowds))
+        for one, other, packets in rectangles:
+            rows.add(one, other, "", packets)
+        found = rows.found()
+        problems = [self._witness(engine, row, theirs) for row in found[:MAX_WITNESSES]]
+        if len(found) > MAX_WITNESSES:
+            problems.append(self._problem(f"{len(found) - MAX_WITNESSES} more pairs break it", theirs))
+        return problems
+
+    def _connections(self, engine: Engine, sources: int, destinations: int) -> Iterator[tuple[int, int, Connections]]:
+        """What is looked at, as rectangles of one family: all that is allowed, or all that is not declared of it."""
+        if self.invariant.unless_declared:
+            yield from self.prover.undeclared(engine)
+        else:
+            for block in engine.reach.blocks(sources, destinations):
+                yield block.sources, block.destinations, block.connections
+
+    def _witness(self, engine: Engine, row: Row, theirs: bool) -> Problem:
+        one, other = row.example
+        packet = row.connections.first()
+        egress, ingress = decide(engine, one, other, packet)
+        return self._problem(
+            f"{row.source} reaches {row.destination} at {row.connections}: for example {self.universe.name(one)} to "
+            f"{self.universe.name(other)} at {packet} (egress: {egress}; ingress: {ingress})",
+            theirs,
+            (*self.prover.parties.teams(one), *self.prover.parties.teams(other)),
+        )
 
     def _problem(self, what: str, theirs: bool, teams: Iterable[str] = ()) -> Problem:
         invariant, cluster = self.invariant, self.prover.inputs.cluster
@@ -139,7 +178,7 @@ class _Judge:
         hint = (
             "find the policy that allows it and have its owner narrow it"
             if theirs
-            else ("narrow the declaration that asks for it, or change the invariant")
+            else "narrow the declaration that asks for it, or change the invariant"
         )
         return make(
             "policies/invariant-broken",
@@ -149,11 +188,6 @@ class _Judge:
             teams=tuple(sorted(set(teams))),
             cluster=cluster.name,
         )
-
-
-def _same(declared: Reach, allowed: Reach, one: int, other: int) -> bool:
-    """Whether both ends allow just what is declared, so that the pair needs no look."""
-    return declared.of_egress(one) == allowed.of_egress(one) and declared.of_ingress(other) == allowed.of_ingress(other)
 
 
 class Group:
@@ -168,7 +202,7 @@ class Group:
         """Every condition holds at once."""
         universe, found = self.universe, self.universe.everything
         if ends.governed:
-            found &= self.wanted.governed_pieces()
+            found &= self.wanted.governed_pieces
         if ends.exposure:
             found &= self._services(lambda service: service.exposure is Exposure(ends.exposure))
         if ends.sensitivity:
@@ -188,7 +222,16 @@ class Group:
             found &= ~self._named()
         if ends.networks:
             found &= sum_of(universe.network(network) for network in ends.networks)
+        if ends.pod_selector is not None or ends.namespace_selector is not None:
+            found &= self._selected(ends.pod_selector or EVERYTHING, ends.namespace_selector or EVERYTHING)
         return found
+
+    def _selected(self, pods: LabelSelector, spaces: LabelSelector) -> int:
+        return sum_of(
+            self.wanted.pods(name, pods)
+            for name, labels in self.universe.namespace_labels.items()
+            if spaces.matches(labels)
+        )
 
     def _services(self, chosen: Callable[[Service], bool]) -> int:
         return sum_of(self.wanted.members[key] for key, service in self.wanted.services.items() if chosen(service))

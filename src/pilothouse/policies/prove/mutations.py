@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from typing import Any
 
 Manifest = dict[str, Any]
+_OTHER = {"TCP": "UDP", "UDP": "TCP"}
 _CALICO_FLIPS = {"Allow": "Deny", "Deny": "Allow", "Pass": "Allow", "Log": "Deny"}
 
 
@@ -104,11 +105,19 @@ def _ports(rule: Mapping[str, Any], at: tuple[Any, ...], where: str) -> Iterator
 def _calico_rule(rule: Mapping[str, Any], at: tuple[Any, ...], where: str) -> Iterator[Change]:
     if "protocol" in rule and not any((rule.get(end) or {}).get("ports") for end in ("source", "destination")):
         yield f"{where} of every protocol", _drop(*at, "protocol")
+    if rule.get("protocol") in _OTHER:
+        yield f"{where} {_OTHER[rule['protocol']]}", _put((*at, "protocol"), _OTHER[rule["protocol"]])
     for end in ("source", "destination"):
         entity = rule.get(end) or {}
         for field in ("selector", "namespaceSelector", "nets", "services"):
             if field in entity:
                 yield f"{where}.{end} without {field}", _drop(*at, end, field)
+        for index, net in enumerate(entity.get("nets") or ()):
+            yield f"{where}.{end}.nets[{index}] wider", _put((*at, end, "nets", index), _wider(net))
+            if not entity.get("notNets"):
+                yield f"{where}.{end}.nets[{index}] halved", _put((*at, end, "nets", index), _halved(net))
+        for index in range(len(entity.get("notNets") or ())):
+            yield f"{where}.{end} without notNets {index}", _drop(*at, end, "notNets", index)
         for index, port in enumerate(entity.get("ports") or ()):
             if len(entity["ports"]) > 1:
                 yield f"{where}.{end}.ports[{index}] removed", _drop(*at, end, "ports", index)

@@ -22,15 +22,19 @@ from pilothouse.policies.adoption import Mode
 from pilothouse.policies.compare.groups import Group, grouped
 from pilothouse.policies.content import Baseline, read
 from pilothouse.policies.edges import Edges
-from pilothouse.policies.engine import Engine, Reach
+from pilothouse.policies.engine import Connections, Engine, Reach
 from pilothouse.policies.engine.bitsets import bits
 from pilothouse.policies.engine.decide import decide
+from pilothouse.policies.engine.reach import changed
 from pilothouse.policies.naming import declared as declared_words
 from pilothouse.policies.parties import Parties
-from pilothouse.policies.prove.declared import Declared, future_pods
-from pilothouse.policies.prove.invariants import broken
+from pilothouse.policies.prove import future
+from pilothouse.policies.prove.declared import Declared
+from pilothouse.policies.prove.future import Future
+from pilothouse.policies.prove.invariants import broken, unknown
 from pilothouse.policies.reading import from_data
 from pilothouse.policies.rules import Direction, PolicySet
+from pilothouse.policies.site import foreign
 from pilothouse.problems import NOWHERE, Place, Problem, Problems, error, ordered
 
 MAX_WITNESSES = 50
@@ -57,7 +61,18 @@ def prove(inputs: Inputs, derived: Rendered) -> Problems:
     found = from_data(*derived.artifacts.under("policies/").manifests())
     problems = [_unproved(inputs, f"{item.message}", "report this as a defect") for item in found.problems]
     prover = Prover(inputs, content.baseline, edges.of(inputs), found.policies)
-    return ordered([*problems, *prover.check(), *broken(prover)])
+    return ordered([*problems, *prover.check(), *broken(prover), *unknown(prover)])
+
+
+Undeclared = tuple[int, int, Connections]
+"""(sources, destinations, connections), all of one family."""
+
+
+def _undeclared(declared: Reach, allowed: Reach) -> Iterable[Undeclared]:
+    for item in changed(declared, allowed):
+        more = (item.after[0] | item.after[1]) - (item.before[0] | item.before[1])
+        if more:
+            yield item.sources, item.destinations, more
 
 
 class Prover:
@@ -73,49 +88,58 @@ class Prover:
         self.declarations = declarations
         modes = adoption.modes(inputs, baseline)
         governed = frozenset(name for name, item in modes.items() if item.mode in (Mode.ENFORCED, Mode.STAGED))
-        self.future = future_pods(inputs, baseline, sorted(governed))
-        self.engine = Engine.of(inputs.snapshot, policies.preview(), known=declared_words(inputs), future=self.future)
+        ours, others = policies.preview(), foreign(inputs).policies.enforced()
+        sets = [ours, others | ours] if others.policies else [ours]
+        self.future = future.of(inputs, baseline, governed, sets[-1])
+        words = declared_words(inputs)
+        engines = Engine.together(self.future.snapshot, sets, known=words, future=self.future.pods)
+        self.engine = engines[0]
+        self._beside = engines[1] if others.policies else None
         self.wanted = Declared(inputs, baseline, declarations, self.engine.universe, governed)
         self.parties = Parties(inputs, self.engine.universe)
+        self._undeclared: dict[int, tuple[Undeclared, ...]] = {}
 
     @cached_property
     def declared(self) -> Reach:
         return self.wanted.reach()
 
-    def wanted_over(self, engine: Engine) -> Declared:
-        """The declarations over the universe of another engine."""
-        if engine.universe is self.engine.universe:
-            return self.wanted
-        found = self._over.get(id(engine))
-        if found is None:
-            governed = self.wanted.governed
-            found = Declared(self.inputs, self.baseline, self.declarations, engine.universe, governed)
-            self._over[id(engine)] = found
-        return found
-
-    def declared_over(self, engine: Engine) -> Reach:
-        wanted = self.wanted_over(engine)
-        return self.declared if wanted is self.wanted else wanted.reach()
-
     @cached_property
-    def _over(self) -> dict[int, Declared]:
-        return {}
+    def beside(self) -> Engine | None:
+        """Our policies, as if all were enforced, beside those of others that are; None where there are no others."""
+        if self._beside is None:
+            return None
+        self.engine.reach  # noqa: B018  # what ours come to is taken over where theirs do not apply
+        return self.engine.on(self._beside.policies) or self._beside
 
-    def parties_of(self, engine: Engine) -> Parties:
-        return self.parties if engine.universe is self.engine.universe else Parties(self.inputs, engine.universe)
+    def future_of(self, policies: PolicySet) -> Future:
+        """What may exist later, as far as these policies or ours can tell it apart."""
+        both = policies.with_policies((*self.engine.policies.policies, *policies.policies))
+        return future.of(self.inputs, self.baseline, self.wanted.governed, both)
+
+    def undeclared(self, engine: Engine) -> tuple[Undeclared, ...]:
+        """All that policies over this universe allow, and nobody declares."""
+        if engine is self.engine and not self.mismatches:
+            return ()
+        if id(engine) not in self._undeclared:
+            self._undeclared[id(engine)] = tuple(_undeclared(self.declared, engine.reach))
+        return self._undeclared[id(engine)]
 
     @cached_property
     def bound(self) -> int:
         """The pods that must be isolated in both directions."""
-        return self.wanted.governed_pieces()
+        return self.wanted.governed_pieces
 
-    def check(self) -> Problems:
+    @cached_property
+    def mismatches(self) -> Problems:
         """What the derived policies allow against the declarations."""
         return tuple(self._mismatches(self.engine))
 
+    def check(self) -> Problems:
+        return self.mismatches
+
     def check_other(self, policies: PolicySet) -> Problems:
         """The same of another set, all of whose policies count as enforced."""
-        engine = self.engine.on(policies)
+        engine = self.engine.on(policies) if self.future.covers(policies) else None
         if engine is None:
             return Prover(self.inputs, self.baseline, self.declarations, policies).check()
         return tuple(self._mismatches(engine))

@@ -3,6 +3,6 @@
 `read` takes them together, `policy_of` one by itself, `from_data` those that pilothouse made.
 """
 
-from pilothouse.policies.reading.collect import Reading, from_data, manifest_of, policy_of, read
+from pilothouse.policies.reading.collect import Reading, from_data, manifest_of, policy_of, read, shown_again
 
-__all__ = ["Reading", "from_data", "manifest_of", "policy_of", "read"]
+__all__ = ["Reading", "from_data", "manifest_of", "policy_of", "read", "shown_again"]

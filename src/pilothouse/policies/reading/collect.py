@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +122,13 @@ def manifest_of(data: Mapping[str, Any], place: Place = NOWHERE) -> Manifest:
     """A manifest of plain data, which has `kind`, `apiVersion` and a name."""
     metadata = data.get("metadata") or {}
     return Manifest(data["kind"], data["apiVersion"], metadata.get("namespace") or "", metadata["name"], data, place)
+
+
+def shown_again(manifests: Sequence[Manifest]) -> list[Manifest]:
+    """Those that Calico's API makes of others in the list, such as `knp.default.web` of the NetworkPolicy `web`."""
+    names = [_name(item, _FAMILIES.get(item.api_version.rpartition("/")[0], "kubernetes")) for item in manifests]
+    present = set(names)
+    return [item for item, name in zip(manifests, names, strict=True) if _original(name) in present]
 
 
 def _value(reader: Reader, doc: Document) -> Value | None:
