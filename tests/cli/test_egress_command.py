@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import structlog
 from click.testing import CliRunner
+from support.demo import until
 from support.egress_world import FILES, service, write
 from support.portal import PASSWORD, Clock, make_app
 from werkzeug.serving import make_server
@@ -249,7 +250,7 @@ def test_a_commit_that_fails_says_what_to_do(engineer: Callable[[str], Engineer]
     assert "Proposal 1 is failed." in said
     assert "pilothouse egress retry 1" in said
     (folder / "web.yaml").write_text(text)
-    assert "is committed" in author("retry", "1")
+    until(lambda: "is committed" in author("retry", "1"), 20)  # the portal looks at its folder every two seconds
 
 
 def test_what_is_missing_is_said(engineer: Callable[[str], Engineer]) -> None:
