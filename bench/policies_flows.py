@@ -1,6 +1,7 @@
 """Flows between the pods of a made cluster: `python bench/policies_flows.py --pods 10000 --flows 1000000 SNAPSHOT OUT`.
 
-CSV with one connection a line, as `pilothouse policies preview` reads it. Most follow what services declare to one
+One connection a line, as `pilothouse policies preview` reads it: CSV, or for an OUT that ends in .json what Goldmane
+prints, which tells the pods of a workload and addresses outside not apart. Most follow what services declare to one
 another; the others are calls that nobody declared, scrapes, DNS, and connections with addresses outside. The same pods,
 flows and seed make the same bytes.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from policies_made import METRICS, Made, Size, planned
 
@@ -21,23 +23,76 @@ BEGAN = 1_795_000_000
 
 Pods = dict[tuple[str, str], list[str]]
 """(namespace, label `app`) → `namespace/name` of its pods."""
+Connection = tuple[str, str, str, int]
+"""(source, destination, protocol, port)."""
 
 
 def write(snapshot: Path, out: Path, pods: int, count: int, seed: int = 1) -> None:
     """`snapshot` is what `policies_made.cluster` wrote for that many pods with that seed and nothing else said."""
     made = planned(Size.of(pods), seed)
-    running = _pods(snapshot)
+    items = json.loads(snapshot.read_bytes())["items"]
+    running = _pods(items)
     dice = random.Random(f"{pods}/{count}/{seed}")
+    line = _goldmane(items) if out.suffix == ".json" else _csv
     with out.open("w", encoding="utf-8", buffering=1 << 20) as file:
-        file.write(HEADER)
-        for source, destination, protocol, port in _connections(made, running, count, dice):
+        if out.suffix != ".json":
+            file.write(HEADER)
+        for connection in _connections(made, running, count, dice):
             seconds = BEGAN + dice.randrange(86_400)
-            file.write(f"{source},{destination},{protocol},{port},1,{dice.randrange(200, 60_000)},{seconds},allow\n")
+            file.write(line(connection, dice.randrange(200, 60_000), seconds))
 
 
-def _pods(snapshot: Path) -> Pods:
+def _csv(connection: Connection, size: int, seconds: int) -> str:
+    source, destination, protocol, port = connection
+    return f"{source},{destination},{protocol},{port},1,{size},{seconds},allow\n"
+
+
+def _goldmane(items: list[dict[str, Any]]) -> Callable[[Connection, int, int], str]:
+    """A FlowResult as protobuf's JSON, of a window of 15 seconds."""
+    ends: dict[str, tuple[dict[str, str], list[str]]] = {}
+    for item in items:
+        if item["kind"] == "Pod":
+            data = item["metadata"]
+            key = {"Name": f"{data['name'].rpartition('-')[0]}-*", "Namespace": data["namespace"]}
+            labels = sorted(f"{name}={value}" for name, value in data["labels"].items())
+            ends[f"{data['namespace']}/{data['name']}"] = ({**key, "Type": "WorkloadEndpoint"}, labels)
+    outside: tuple[dict[str, str], list[str]] = ({"Name": "pub", "Type": "Network"}, [])
+    hit = {"kind": "Profile", "name": "kns.default", "action": "Allow"}
+
+    def line(connection: Connection, size: int, seconds: int) -> str:
+        (source, source_labels), (destination, labels) = (ends.get(end, outside) for end in connection[:2])
+        begin = seconds - seconds % 15
+        key = {
+            **{f"source{name}": value for name, value in source.items()},
+            **{f"dest{name}": value for name, value in destination.items()},
+            "destPort": str(connection[3]),
+            "proto": connection[2].lower(),
+            "reporter": "Src",
+            "action": "Allow",
+            "policies": {"enforcedPolicies": [hit], "pendingPolicies": [hit]},
+        }
+        flow = {
+            "Key": key,
+            "startTime": str(begin),
+            "endTime": str(begin + 15),
+            "sourceLabels": source_labels,
+            "destLabels": labels,
+            "packetsIn": "4",
+            "packetsOut": "6",
+            "bytesIn": str(size),
+            "bytesOut": str(size // 3 + 1),
+            "numConnectionsStarted": "1",
+            "numConnectionsCompleted": "1",
+            "numConnectionsLive": "1",
+        }
+        return json.dumps({"id": "1", "flow": flow}, separators=(",", ":")) + "\n"
+
+    return line
+
+
+def _pods(items: list[dict[str, Any]]) -> Pods:
     found: Pods = {}
-    for item in json.loads(snapshot.read_bytes())["items"]:
+    for item in items:
         if item["kind"] == "Pod" and not item["spec"].get("hostNetwork"):
             metadata = item["metadata"]
             labels = metadata["labels"]
@@ -46,10 +101,7 @@ def _pods(snapshot: Path) -> Pods:
     return found
 
 
-def _connections(
-    made: list[Made], running: Pods, count: int, dice: random.Random
-) -> Iterator[tuple[str, str, str, int]]:
-    """(source, destination, protocol, port)."""
+def _connections(made: list[Made], running: Pods, count: int, dice: random.Random) -> Iterator[Connection]:
     callers = [item for item in made if item.calls] or made
     dns, prometheus = running["kube-system", "kube-dns"], running["monitoring", "prometheus"]
 

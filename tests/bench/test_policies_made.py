@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pilothouse.files import snapshot as snapshot_files
+from pilothouse.policies.flows import Format
 from pilothouse.policies.flows import read as read_flows
 from pilothouse.policies.reading import read
 from pilothouse.policies.rules import Action, Family
@@ -115,6 +116,22 @@ def test_flows_are_between_pods_that_there_are(bench: Bench, tmp_path: Path) -> 
     ends = {end.shown for flow in reading.flows for end in (flow.source, flow.destination)}
     assert {end for end in ends if "/" in end} <= pods
     assert any("/" not in end for end in ends)
+
+
+def test_flows_as_goldmane_prints_them_are_the_same_ones(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.json"
+    bench("policies_made").cluster(path, 100)
+    counted = []
+    for name, form in (("flows.csv", Format.CSV), ("flows.json", Format.GOLDMANE)):
+        bench("policies_flows").write(path, tmp_path / name, 100, 300)
+        reading = read_flows((tmp_path / name).read_bytes().splitlines(), None, name)
+        assert (reading.form, reading.problems) == (form, ())
+        ports: dict[tuple[int, int | None], int] = {}
+        for flow in reading.flows:
+            ports[flow.protocol, flow.port] = ports.get((flow.protocol, flow.port), 0) + flow.count
+        counted.append(ports)
+        assert reading.count == 300
+    assert counted[0] == counted[1]
 
 
 @pytest.mark.parametrize(("pods", "replicas"), [(0, 5), (4, 5), (5, 0)])

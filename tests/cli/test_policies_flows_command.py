@@ -137,6 +137,41 @@ def test_a_draft_can_be_laid_over_the_platform(tmp_path: Path) -> None:
     assert "nothing to add" in again.stderr
 
 
+def test_a_draft_is_written_where_it_belongs(tmp_path: Path) -> None:
+    platform = tmp_path / "bank"
+    shutil.copytree(BANK, platform)
+    text = run("learn", FLOWS, platform, *PROD, "--write")
+    changed = [path for path in sorted(BANK.rglob("*.yaml")) if path.read_text() != _of(platform, path).read_text()]
+    assert changed
+    for path in changed:
+        lines = _of(platform, path).read_text().splitlines()
+        assert [line for line in path.read_text().splitlines() if line not in lines] == []
+    assert f"written to {platform}: " in text.stderr
+    assert "nothing to add" in run("learn", FLOWS, platform, *PROD).stderr
+    with pytest.raises(Invalid, match="both say where to write"):
+        run("learn", FLOWS, platform, *PROD, "--write", "--out", tmp_path / "out")
+
+
+def _of(platform: Path, path: Path) -> Path:
+    return platform / path.relative_to(BANK)
+
+
+def test_what_a_draft_leaves_denied_is_its_share(tmp_path: Path) -> None:
+    flows = tmp_path / "flows.csv"
+    seen = FLOWS.read_text().splitlines()
+    called = next(line for line in seen if line.startswith("accounts/statements") and "data/postgres" in line)
+    ends = ",".join(called.split(",")[:2])
+    rows = [f"{ends},ICMP,,30,300", f"{ends},TCP,5432,10,600", "private,private,TCP,1,60,100"]
+    flows.write_text("\n".join(["source,destination,protocol,port,count,bytes", *rows]) + "\n")
+    found = json.loads(run("learn", flows, BANK, *PROD, "--output", "json").stdout)
+    assert (found["total"]["count"], found["unknown"]["count"]) == (100, 60)
+    assert (found["denied_before"]["count"], found["denied_before"]["bytes"]) == (40, 900)
+    assert (found["denied_after"]["count"], found["denied_after"]["bytes"]) == (30, 300)
+    assert [item["count"] for item in found["left"]] == [30]
+    text = run("learn", flows, BANK, *PROD).stderr
+    assert "denied with it: 30 connections (30.00%), 300 B (30.00%)" in text
+
+
 def test_services_that_are_missing_are_drafted(tmp_path: Path) -> None:
     platform = tmp_path / "bank"
     shutil.copytree(BANK, platform)
@@ -189,6 +224,43 @@ def test_a_namespace_that_is_ready(tmp_path: Path) -> None:
     assert [item["waiting"] for item in later["namespaces"] if item["namespace"] == "ledger"] == [
         ["flows of 1 day, 7 are asked for"]
     ]
+
+
+def test_namespaces_that_are_ready_are_enforced(tmp_path: Path) -> None:
+    platform = tmp_path / "bank"
+    shutil.copytree(BANK, platform)
+    cluster = platform / "clusters" / "prod.yaml"
+    line = "enforcement: {default: enforced, namespaces: {risk: staged}}"
+    cluster.write_text(cluster.read_text().replace(line, "enforcement: {default: staged}  # since May"))
+    before = cluster.read_text()
+    asked = ("adoption", platform, "--flows", FLOWS, "--days", "1", *PROD)
+    assert "nothing written" in run(*asked, "--write", "--min-flows", "1000000").stdout
+    assert "nothing written" in run(*asked, "--write", "--namespace", "payments").stdout
+    assert cluster.read_text() == before
+    assert "enforced in clusters/prod.yaml: ledger" in run(*asked, "--write", "--namespace", "ledger").stdout
+    assert cluster.read_text() == before.replace("staged}", "staged, namespaces: {ledger: enforced}}")
+    written = json.loads(run(*asked, "--write", "--output", "json").stdout)["written"]
+    assert "ledger" not in written
+    assert len(written) > 1
+    found = json.loads(run(*asked, "--output", "json").stdout)["namespaces"]
+    modes = {item["namespace"]: item["mode"] for item in found}
+    assert {modes[name] for name in (*written, "ledger")} == {"enforced"}
+    assert {modes["payments"], modes["risk"]} == {"staged"}
+    with pytest.raises(Invalid, match="no governed namespace is called ledgre"):
+        run(*asked, "--namespace", "ledgre")
+
+
+def test_a_cluster_that_cannot_be_edited_is_left_alone(tmp_path: Path) -> None:
+    platform = tmp_path / "bank"
+    shutil.copytree(BANK, platform)
+    cluster = platform / "clusters" / "prod.yaml"
+    line = "enforcement: {default: enforced, namespaces: {risk: staged}}"
+    alias = "enforcement: {default: &mode staged, namespaces: {ledger: *mode}}"
+    cluster.write_text(cluster.read_text().replace(line, alias))
+    before = cluster.read_text()
+    with pytest.raises(Invalid, match="is not written so that one field of it can be set"):
+        run("adoption", platform, "--flows", FLOWS, "--days", "1", "--write", "--namespace", "ledger", *PROD)
+    assert cluster.read_text() == before
 
 
 def test_adoption_needs_a_platform_and_no_flows(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 import yaml
 
-from pilothouse.platform.edit import add_item, flow, remove_item
+from pilothouse.platform.edit import add_item, flow, remove_item, set_field
 from pilothouse.problems import Invalid
 
 HEAD = """\
@@ -143,3 +143,62 @@ def test_what_is_said_of_an_empty_list_stays() -> None:
     head = "kind: Service\nmetadata: {name: a, namespace: n}\nspec:\n"
     found = add_item(head + "  ingress: []   # Nobody calls it.\n", "n/a", "ingress", {"from": {"service": "n/b"}})
     assert found == head + "  ingress:  # Nobody calls it.\n    - {from: {service: n/b}}\n"
+
+
+CLUSTER = "kind: Cluster\nmetadata: {name: prod}\nspec:\n"
+PLACE = ("enforcement", "namespaces", "shop")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("  a: b  # why\n", "  a: b  # why\n  enforcement: {namespaces: {shop: enforced}}\n"),
+        ("  enforcement:  # later\n  a: b\n", "  enforcement: {namespaces: {shop: enforced}}  # later\n  a: b\n"),
+        ("  enforcement: {}\n", "  enforcement: {namespaces: {shop: enforced}}\n"),
+        (
+            "  enforcement: {default: staged}  # for now\n",
+            "  enforcement: {default: staged, namespaces: {shop: enforced}}  # for now\n",
+        ),
+        (
+            "  enforcement: {namespaces: {web: staged}, default: enforced}\n",
+            "  enforcement: {namespaces: {web: staged, shop: enforced}, default: enforced}\n",
+        ),
+        (
+            "  enforcement: {namespaces: {shop: 'staged', web: staged}}\n",
+            "  enforcement: {namespaces: {shop: enforced, web: staged}}\n",
+        ),
+        (
+            "  enforcement:\n    namespaces:\n      # The last one.\n      shop: staged  # until May\n  a: b\n",
+            "  enforcement:\n    namespaces:\n      # The last one.\n      shop: enforced  # until May\n  a: b\n",
+        ),
+        (
+            "  enforcement:\n    namespaces:\n      web: staged  # May\n    default: staged\n",
+            "  enforcement:\n    namespaces:\n      web: staged  # May\n      shop: enforced\n    default: staged\n",
+        ),
+        (
+            "  enforcement: {\n    namespaces: {\n      web: staged,  # one\n    },\n  }\n",
+            "  enforcement: {\n    namespaces: {\n      web: staged, shop: enforced,  # one\n    },\n  }\n",
+        ),
+    ],
+)
+def test_one_field_is_set_and_the_rest_stays(before: str, after: str) -> None:
+    assert set_field(CLUSTER + before, "Cluster", "prod", PLACE, "enforced") == CLUSTER + after
+
+
+def test_a_field_is_set_in_its_own_document_alone() -> None:
+    other = "kind: Cluster\nmetadata: {name: dev}\nspec:\n  a: b\n---\n"
+    assert set_field(other + CLUSTER + "  a: b\n", "Cluster", "prod", ("a",), "c") == other + CLUSTER + "  a: c\n"
+    with pytest.raises(Invalid, match="not in this file"):
+        set_field(other, "Cluster", "prod", ("a",), "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("  enforcement: staged\n", "`enforcement` of prod holds no fields"),
+        ("  enforcement: {namespaces: {shop: [a]}}\n", "is not one word"),
+    ],
+)
+def test_a_field_that_cannot_be_set_is_said(text: str, message: str) -> None:
+    with pytest.raises(Invalid, match=message):
+        set_field(CLUSTER + text, "Cluster", "prod", PLACE, "enforced")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def words(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
+def proposal_of(client: FlaskClient, html: str, service: str) -> str:
+    """The document as the page opens it to which the answer leads."""
+    link = re.search(rf'href="(/egress/new\?service={service}&amp;[^"]+)"', html)
+    assert link, html
+    written = re.search(r"<textarea[^>]*name=\"yaml\".*?</textarea>", page(client, unescape(link[1])), re.DOTALL)
+    assert written
+    return unescape(written[0])
+
+
 def test_the_map_of_a_cluster_is_a_picture_and_a_table(client: FlaskClient) -> None:
     html = page(client, "/network/?cluster=prod")
     assert "<svg" in html
@@ -42,7 +52,14 @@ def test_the_map_of_a_service(client: FlaskClient) -> None:
     text = words(page(client, "/network/service/cards/tokenizer?cluster=prod&enforced=yes"))
     assert "cards/cards cards/tokenizer 8443" in text
     assert "channels/gateway" not in text
+    assert "Beside what is declared" in text
     assert page(client, "/network/service/cards/nobody", 404)
+    assert 'href="/network/service/cards/tokenizer?cluster=prod"' in page(client, "/catalogue/cards/tokenizer")
+
+
+def test_what_policies_allow_beside_the_declarations(client: FlaskClient) -> None:
+    text = words(page(client, "/network/service/risk/fraud?cluster=prod"))
+    assert "Allowed and not declared" in text
 
 
 def test_a_denied_connection_says_who_decides_and_what_would_change_it(client: FlaskClient) -> None:
@@ -52,14 +69,18 @@ def test_a_denied_connection_says_who_decides_and_what_would_change_it(client: F
     assert "NetworkPolicy ledger/pilothouse-ledger-ingress" in text
     assert "The smallest edit after which the answer is allow" in text
     assert "ports: [grpc, 9091]" in text
-    assert 'href="/egress/new?service=payments/payments"' in html
+    assert "Both ends are written along, and team accounts is asked." in text
+    assert proposal_of(client, html, "payments/payments").count("ports: [grpc, 9091]") >= 1
     assert "policies explain PLATFORM payments/payments ledger/ledger 9091 --cluster prod" in text
 
 
 def test_the_other_team_is_named_where_its_list_holds_back(client: FlaskClient) -> None:
-    text = words(page(client, "/network/can?cluster=prod&from=risk/fraud&to=cards/tokenizer&port=8443&enforced=yes"))
+    html = page(client, "/network/can?cluster=prod&from=risk/fraud&to=cards/tokenizer&port=8443&enforced=yes")
+    text = words(html)
     assert "deny risk/fraud → cards/tokenizer" in text
-    assert "the proposal writes both ends, and asks team payments" in text
+    assert "Both ends are written along, and team payments is asked." in text
+    written = proposal_of(client, html, "risk/fraud")
+    assert "{to: {service: cards/tokenizer}, ports: [http]}" in written
 
 
 def test_without_a_port_it_says_at_what(client: FlaskClient) -> None:

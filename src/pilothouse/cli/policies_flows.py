@@ -12,10 +12,10 @@ import click
 
 from pilothouse.cli.output import Progress, emit, output_option, print_problems, table
 from pilothouse.cli.policies_site import Chosen, path_argument, site_options
-from pilothouse.problems import Invalid
+from pilothouse.problems import Invalid, nearest, one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pilothouse.policies.flows import Reading
     from pilothouse.policies.flows.promotion import Candidate
@@ -69,6 +69,7 @@ def preview(flows: Path, path: Path, before: Path | None, chosen: Chosen, output
     Exit 1 where something that went through would be denied.
     """
     from pilothouse.policies.flows.replay import as_data
+    from pilothouse.reports import to_data
     from pilothouse.workflows import policy_flows
     from pilothouse.workflows.policy_sites import is_platform
 
@@ -82,8 +83,9 @@ def preview(flows: Path, path: Path, before: Path | None, chosen: Chosen, output
         older = replace(chosen, cluster=cluster, preview=False, found=False).open(before)
     found = policy_flows.preview(reading_of(flows, progress), opened, older, progress)
     progress.done()
+    print_problems(found.problems, aside=True)
     emit(
-        {"before": found.before, "after": found.after, **as_data(found.replay)},
+        {"before": found.before, "after": found.after, **as_data(found.replay), "problems": to_data(found.problems)},
         output,
         lambda: _print(found),
     )
@@ -163,17 +165,22 @@ def _window(reading: Reading) -> str:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Write whole documents there."
 )
+@click.option("--write", is_flag=True, help="Write the lines into the documents of PATH.")
 @site_options
 @output_option
-def learn(flows: Path, path: Path, out: Path | None, chosen: Chosen, output: str) -> None:
+def learn(flows: Path, path: Path, out: Path | None, write: bool, chosen: Chosen, output: str) -> None:
     """Draft the declarations that are missing for observed FLOWS, as a patch of the platform PATH.
 
     Each line says in a comment how often it was seen, and when last; what is denied already asks for none. Nothing is
-    changed in PATH, unless --out names it. A draft says what was seen, not what is right: look at every line.
+    changed in PATH without --write. A draft says what was seen, not what is right: look at every line.
     """
     from pilothouse.cli.opening import day, where
     from pilothouse.workflows import policy_flows
 
+    if write:
+        if out is not None:
+            raise Invalid("--out and --write both say where to write", "give one of them")
+        out = path
     progress = Progress()
     opened = chosen.open(path)
     clusters = (chosen.cluster,) if chosen.cluster or chosen.snapshot or chosen.live else ()
@@ -257,14 +264,33 @@ def _share(part: Amount, whole: Amount) -> str:
 @click.option(
     "--days", type=click.IntRange(min=0), default=7, show_default=True, help="Days that flows must cover for `ready`."
 )
+@click.option(
+    "--min-flows",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Connections of a namespace that must have been seen for `ready`.",
+)
+@click.option("--namespace", "only", multiple=True, help="This one alone; may be given more than once.")
+@click.option("--write", is_flag=True, help="Enforce those that are ready, in the Cluster document of PATH.")
 @site_options
 @output_option
-def adoption(path: Path, flows: tuple[Path, ...], days: int, chosen: Chosen, output: str) -> None:
+def adoption(
+    path: Path,
+    flows: tuple[Path, ...],
+    days: int,
+    min_flows: int,
+    only: tuple[str, ...],
+    write: bool,
+    chosen: Chosen,
+    output: str,
+) -> None:
     """How far each governed namespace of the platform PATH is, and whether it could be enforced.
 
     A namespace is ready when every pod in it is declared, and flows over enough days hold nothing that it would deny.
     """
     from pilothouse.policies.flows.promotion import as_data, candidates
+    from pilothouse.workflows import policy_flows
 
     progress = Progress()
     opened = chosen.open(path)
@@ -273,17 +299,22 @@ def adoption(path: Path, flows: tuple[Path, ...], days: int, chosen: Chosen, out
         raise Invalid("only a platform has namespaces to adopt", "name the platform's folder, with --cluster")
     readings = [reading_of(each, progress).flows for each in flows]
     progress("judging the flows")
-    found = candidates(inputs, readings, days)
+    found = candidates(inputs, readings, days, min_flows)
+    known = [item.namespace for item in found]
+    for name in only:
+        if name not in known:
+            raise Invalid(f"no governed namespace is called {name}", nearest(name, known) or one_of(known))
+    found = tuple(item for item in found if item.namespace in only or not only)
     progress.done()
     place = str(inputs.cluster.place)
-    emit(
-        {"cluster": inputs.cluster.name, "document": place, "days": days, "namespaces": as_data(found)},
-        output,
-        lambda: _print_adoption(found, place),
-    )
+    ready = [item.namespace for item in found if item.ready and item.line] if write else []
+    policy_flows.write(policy_flows.enforced(opened, ready) if ready else {}, path)
+    data = {"cluster": inputs.cluster.name, "document": place, "days": days, "namespaces": as_data(found)}
+    emit({**data, "written": ready}, output, lambda: _print_adoption(found, place, ready if write else None))
 
 
-def _print_adoption(found: Iterable[Candidate], place: str) -> None:
+def _print_adoption(found: Iterable[Candidate], place: str, written: Sequence[str] | None) -> None:
+    """`written` are the namespaces that were enforced just now; None where that was not asked for."""
     rows = [
         (
             item.namespace,
@@ -304,8 +335,12 @@ def _print_adoption(found: Iterable[Candidate], place: str) -> None:
         for each in item.denied:
             amount = connections(each.amount.count)
             click.echo(f"{item.namespace}: {each.source} → {each.destination} at {each.port}, {amount}; {each.rule}")
-        if item.ready and item.line:
+        if item.ready and item.line and written is None:
             click.echo(f"{item.namespace}: to enforce it, write in {place}: {item.line}")
+    if written:
+        click.echo(f"enforced in {place.partition(':')[0]}: {', '.join(written)}")
+    elif written is not None:
+        click.echo("nothing written: no namespace is ready that is not enforced already")
 
 
 def connections(count: int) -> str:

@@ -1,12 +1,12 @@
-"""Edit the edge lists of a Service document as text: what the author wrote around them stays as it is.
+"""Edit documents as text, the edge lists of a Service above all: what the author wrote around them stays as it is.
 
-A form and the YAML are two views of one document. The form adds and removes single items;
+A form and the YAML are two views of one document. The form adds and removes single items, or sets one field;
 comments, order and spelling of everything else belong to the author and are not touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -89,6 +89,50 @@ def remove_item(text: str, key: str, field: str, index: int) -> str:
     return _joined(lines[:first] + lines[_last_line(item) + 1 :])
 
 
+def set_field(text: str, kind: str, name: str, path: Sequence[str], value: str) -> str:
+    """The text with one word of the spec of a document without a namespace, `path` below `spec`. What is not there yet
+    is added. Raises `Invalid` where the text cannot be edited this way."""
+    node = _document(text, lambda root, metadata: (_text(root, "kind"), _text(metadata, "name")) == (kind, name), name)
+    for depth, key in enumerate(path):
+        below: Any = value
+        for each in reversed(path[depth + 1 :]):
+            below = {each: below}
+        found = _entry(node, key)
+        if found is None:
+            return _with_entry(text, node, key, below)
+        child = found[1]
+        if depth + 1 == len(path) or _is_empty(child):
+            if not (isinstance(child, yaml.ScalarNode) or _is_empty(child)):
+                raise Invalid(f"`{'.'.join(path)}` of {name} is not one word", "mend the YAML first")
+            return _with_value(text, child, flow(below))
+        if not isinstance(child, yaml.MappingNode):
+            raise Invalid(f"`{'.'.join(path[: depth + 1])}` of {name} holds no fields", "mend the YAML first")
+        node = child
+    raise ValueError("an empty path names no field")
+
+
+def _with_entry(text: str, node: yaml.MappingNode, key: str, value: Any) -> str:
+    """A field more, behind the last one."""
+    lines = text.splitlines()
+    written = f"{flow(key)}: {flow(value)}"
+    if node.flow_style:
+        return _spliced(lines, node.value[-1][1].end_mark, node.value[-1][1].end_mark, f", {written}")
+    at = _last_line(node) + 1
+    return _joined([*lines[:at], " " * node.value[0][0].start_mark.column + written, *lines[at:]])
+
+
+def _with_value(text: str, node: yaml.Node, written: str) -> str:
+    start, end = node.start_mark, node.end_mark
+    nothing = (start.line, start.column) == (end.line, end.column)
+    return _spliced(text.splitlines(), start, end, f" {written}" if nothing else written)
+
+
+def _spliced(lines: list[str], start: yaml.Mark, end: yaml.Mark, written: str) -> str:
+    offsets = _offsets(lines)
+    whole = "\n".join(lines)
+    return _joined((whole[: _offset(offsets, start)] + written + whole[_offset(offsets, end) :]).split("\n"))
+
+
 def flow(value: Any) -> str:
     """A value in YAML's flow style on one line, strings quoted where a reader could misread them."""
     if isinstance(value, Mapping):
@@ -105,22 +149,30 @@ def flow(value: Any) -> str:
 
 
 def _spec(text: str, key: str) -> yaml.MappingNode:
+    def is_it(root: yaml.MappingNode, metadata: yaml.MappingNode) -> bool:
+        named = f"{_text(metadata, 'namespace')}/{_text(metadata, 'name')}"
+        return _text(root, "kind") == "Service" and named == key
+
+    return _document(text, is_it, key)
+
+
+def _document(text: str, is_it: Callable[[yaml.MappingNode, yaml.MappingNode], bool], shown: str) -> yaml.MappingNode:
+    """The spec of the document that `is_it` takes, given the document and its metadata."""
     try:
         roots = list(yaml.compose_all(text, Loader=BaseLoader))
     except yaml.YAMLError as failure:
         raise Invalid("the YAML cannot be read, so the form cannot change it", "mend the YAML first") from failure
     for root in roots:
-        if not isinstance(root, yaml.MappingNode) or _text(root, "kind") != "Service":
+        if not isinstance(root, yaml.MappingNode):
             continue
-        metadata = _entry(root, "metadata")
-        spec = _entry(root, "spec")
+        metadata, spec = _entry(root, "metadata"), _entry(root, "spec")
         if metadata is None or spec is None or not isinstance(metadata[1], yaml.MappingNode):
             continue
-        if f"{_text(metadata[1], 'namespace')}/{_text(metadata[1], 'name')}" == key:
+        if is_it(root, metadata[1]):
             if not isinstance(spec[1], yaml.MappingNode) or spec[1].flow_style or not spec[1].value:
-                raise Invalid(f"the spec of {key} is not written as a block", "edit the YAML by hand")
+                raise Invalid(f"the spec of {shown} is not written as a block", "edit the YAML by hand")
             return spec[1]
-    raise Invalid(f"the document of {key} is not in this file", "was it renamed? load the page again")
+    raise Invalid(f"the document of {shown} is not in this file", "was it renamed? load the page again")
 
 
 def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,14 +12,14 @@ from pilothouse.files import flows as flow_files
 from pilothouse.files.editing import replace_text
 from pilothouse.files.garbage import collector_paused
 from pilothouse.platform import edit
-from pilothouse.platform.model import Service
+from pilothouse.platform.model import Enforcement, Service
 from pilothouse.policies import flows as forms
 from pilothouse.policies import site as sites
 from pilothouse.policies.compare.effect import new_problems
 from pilothouse.policies.explain.declare import edge_data
 from pilothouse.policies.flows.learn import Learnt, Line, learn
 from pilothouse.policies.flows.model import Observed
-from pilothouse.policies.flows.replay import Amount, Replay, replay
+from pilothouse.policies.flows.replay import Amount, Replay, findings, replay
 from pilothouse.policies.flows.verdicts import Standing
 from pilothouse.policies.guardrails import check_guardrails
 from pilothouse.policies.site import Site
@@ -44,6 +44,11 @@ class Previewed:
     reading: forms.Reading
     before: str
     after: str
+
+    @property
+    def problems(self) -> Problems:
+        """Where what was observed is not what the policies say."""
+        return findings(self.replay)
 
 
 @collector_paused()
@@ -233,6 +238,35 @@ def _remark(amount: Amount) -> str:
     if amount.last_seen is not None:
         parts.append(f"last seen {datetime.fromtimestamp(amount.last_seen, UTC):%Y-%m-%d %H:%M} UTC")
     return ", ".join(parts)
+
+
+# ---------------------------------------------------------------- namespaces that are ready
+
+
+_BY_HAND = "write the line by hand: the command shows it without --write"
+
+
+def enforced(opened: OpenedSite, namespaces: Collection[str]) -> dict[str, str]:
+    """The document of the site's Cluster with those namespaces enforced, by its path below the platform.
+
+    Nothing else changes, which is made sure of. Raises `Invalid` where it cannot be edited as text, or lies elsewhere.
+    """
+    if opened.opened is None or opened.site.inputs is None:
+        raise Invalid("only a platform has namespaces to enforce", "name the platform's folder, with --cluster")
+    cluster = opened.opened.loaded.platform.clusters[opened.site.inputs.cluster.name]
+    source = opened.opened.loaded.source(cluster.place.path)
+    if source is None or source.path.startswith("../"):
+        where = cluster.place.path or "another folder"
+        raise Invalid(f"{cluster.name} is declared in {where}, which this platform only extends", "change it there")
+    text = source.text
+    for name in sorted(namespaces):
+        text = edit.set_field(text, "Cluster", cluster.name, ("enforcement", "namespaces", name), "enforced")
+    files = {source.path: text}
+    named = {**cluster.namespace_enforcement, **dict.fromkeys(namespaces, Enforcement.ENFORCED)}
+    read = with_texts(opened.opened, files).loaded.platform.clusters.get(cluster.name)
+    if read != replace(cluster, namespace_enforcement=named):
+        raise Invalid(f"`enforcement` of {cluster.name} is not written so that one field of it can be set", _BY_HAND)
+    return files
 
 
 def write(files: Mapping[str, str], folder: Path) -> None:

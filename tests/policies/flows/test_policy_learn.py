@@ -112,6 +112,14 @@ def test_an_address_is_one_address_on_this_cluster() -> None:
     assert line.edge.reason == "seen in observed traffic"
 
 
+def test_neighbouring_addresses_are_a_range_of_what_was_seen() -> None:
+    source = running(bank(), "payments/settlement")
+    seen = ("198.51.100.8", "198.51.100.9", "198.51.100.10", "198.51.100.77")
+    flows = [Flow(source, FlowEnd(EndKind.ADDRESS, address=text), 6, 443, count=2, bytes=5) for text in seen]
+    lines = {str(line.edge.peer): (line.amount.flows, line.amount.count) for line in learn(flows, bank()).lines}
+    assert lines == {"198.51.100.8/31": (2, 4), "198.51.100.10/32": (1, 2), "198.51.100.77/32": (1, 2)}
+
+
 def test_a_port_is_named_as_the_pod_means_it() -> None:
     less, gone = without(bank(), "payments/payments", Direction.EGRESS, "risk/fraud")
     canary = next(item for item in bank().snapshot.pods if item.name.startswith("fraud-canary"))

@@ -51,6 +51,13 @@ def test_days_are_those_within_the_windows(bank: Inputs) -> None:
     assert of(candidates(bank, [[first, second]], days=7), "ledger").days == 6
 
 
+def test_enough_must_have_been_seen(bank: Inputs) -> None:
+    seen = replace(flow(bank, "payments/payments", "ledger/ledger", 9090, 0.0, 1.0), count=40)
+    assert of(candidates(bank, [[seen], [seen]], days=1, least=80), "ledger").ready
+    waits = of(candidates(bank, [[seen]], days=1, least=1000), "ledger")
+    assert waits.waiting == ("40 connections seen, 1,000 are asked for",)
+
+
 def test_a_flow_counts_against_the_side_that_denies(bank: Inputs) -> None:
     undeclared = flow(bank, "accounts/statements", "data/postgres", 5432, 0.0, 1.0)
     found = candidates(bank, [[undeclared]], days=0)
@@ -78,5 +85,7 @@ def test_the_line_that_enforces(bank: Inputs) -> None:
         enforcement=Enforcement.ENFORCED,
         namespace_enforcement={"risk": Enforcement.STAGED, "data": Enforcement.OFF},
     )
-    assert enforcing(named, "risk") == 'enforcement: {default: enforced, namespaces: {data: "off"}}'
+    assert enforcing(named, "risk") == 'enforcement: {default: enforced, namespaces: {data: "off", risk: enforced}}'
     assert enforcing(named, "ledger") == ""
+    line = enforcing(replace(bank.cluster, staged_for=5400), "risk")
+    assert line == 'enforcement: {default: staged, namespaces: {risk: enforced}, stagedFor: "90m"}'

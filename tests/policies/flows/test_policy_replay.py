@@ -15,7 +15,7 @@ from pilothouse.policies.engine import Engine
 from pilothouse.policies.engine.connections import ICMP, ICMPV6
 from pilothouse.policies.engine.decide import both, decide
 from pilothouse.policies.flows.model import EndKind, Flow, FlowEnd, Observed, PolicyHit
-from pilothouse.policies.flows.replay import Replay, as_data, judged, replay
+from pilothouse.policies.flows.replay import Replay, as_data, findings, judged, replay
 from pilothouse.policies.flows.verdicts import STANDINGS, Standing, packet
 from pilothouse.policies.parties import Parties
 from pilothouse.policies.reading import read
@@ -236,3 +236,21 @@ def test_a_report_of_one_side_is_held_against_that_side() -> None:
     flow = Flow(WEB, DB, 6, 5432, action=Observed.ALLOW, reporter=Direction.EGRESS, enforced=(allowed,))
     closed = (ingress("db", "db", 1),)
     assert alone(flow, *closed, before=closed).agreement.agreed == 1
+
+
+def test_what_one_side_let_through_says_nothing_of_the_other() -> None:
+    closed = (ingress("db", "db", 1),)
+    flow = Flow(WEB, DB, 6, 5432, action=Observed.ALLOW)
+    assert alone(flow, *closed, before=closed).agreement.agreed == 0
+    assert alone(replace(flow, reporter=Direction.EGRESS), *closed, before=closed).agreement.agreed == 1
+    assert alone(replace(flow, reporter=Direction.INGRESS), *closed, before=closed).agreement.agreed == 0
+
+
+def test_a_disagreement_is_a_finding() -> None:
+    closed = (ingress("db", "db", 1),)
+    flow = Flow(WEB, DB, 6, 5432, action=Observed.ALLOW)
+    (problem,) = findings(alone(flow, *closed, before=closed))
+    assert problem.code == "policies/flow-disagrees"
+    assert "for 1 of 1 flows" in problem.message
+    assert problem.message.endswith("observed allow, by the policies that were in force deny: no rule of shop/db")
+    assert findings(alone(flow)) == ()

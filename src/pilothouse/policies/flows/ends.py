@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pilothouse.inventory.model import Pod, Snapshot
@@ -35,7 +35,7 @@ _SUFFIX = re.compile(r"-[a-z0-9]+$")
 @dataclass(frozen=True, slots=True)
 class Found:
     """The pieces that an end may be, each with the port there; `pods` are the ones it names. None: `reason` says why.
-    `nodes` are those whose own address it is."""
+    `nodes` are those whose own address it is. Targets that are equal are one object."""
 
     targets: tuple[Target, ...] = ()
     reason: str = ""
@@ -52,6 +52,7 @@ class Ends:
         self._sets: dict[tuple[str, str], set[Network]] = {}
         for item in sets:
             self._sets.setdefault((item.namespace, item.name), set()).update(item.nets)
+        self._targets: dict[tuple[Target, ...], tuple[Target, ...]] = {}
         self._known: dict[FlowEnd, Found] = {}
         self._met: dict[int, tuple[FlowEnd, Found]] = {}  # by identity, which a value's hash is slow beside
         self._destinations: dict[tuple[int, str, int | None, int], tuple[FlowEnd, Found]] = {}
@@ -71,8 +72,12 @@ class Ends:
         key = (id(flow.destination), flow.service, flow.port, flow.protocol)
         known = self._destinations.get(key)
         if known is None:
-            known = self._destinations[key] = (flow.destination, self._behind(flow) or self._at_port(flow))
+            found = self._one(self._behind(flow) or self._at_port(flow))
+            known = self._destinations[key] = (flow.destination, found)
         return known[1]
+
+    def _one(self, found: Found) -> Found:
+        return replace(found, targets=self._targets.setdefault(found.targets, found.targets))
 
     def _at_port(self, flow: Flow) -> Found:
         found = self._end(flow.destination)
@@ -84,7 +89,8 @@ class Ends:
             found = self._known.get(end)
             if found is None:
                 look = self._by_kind.get(end.kind)
-                found = self._known[end] = look(end) if look else Found(reason=AGGREGATED.format(end.shown))
+                found = look(end) if look else Found(reason=AGGREGATED.format(end.shown))
+                found = self._known[end] = self._one(found)
             met = self._met[id(end)] = (end, found)
         return met[1]
 

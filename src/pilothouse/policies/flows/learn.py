@@ -30,6 +30,7 @@ from pilothouse.platform.model import (
     ServicePeer,
 )
 from pilothouse.policies import site as sites
+from pilothouse.policies.addresses import collapsed
 from pilothouse.policies.adoption import modes
 from pilothouse.policies.content import read
 from pilothouse.policies.derive import derive
@@ -203,6 +204,8 @@ def naming(inputs: Inputs, pods: Sequence[Pod]) -> LabelSelector | None:
 
 
 _Key = tuple[str, Direction, Peer, PortRef, frozenset[str], str]
+_Alike = tuple[str, Direction, PortRef, frozenset[str], str]
+"""The same without the peer."""
 
 
 class _Learner:
@@ -230,7 +233,7 @@ class _Learner:
                     wanted.update(asked)
             for key in wanted:
                 self._lines.setdefault(key, []).append(flow)
-        lines = [*self._accepted(), *(self._line(key, flows) for key, flows in self._lines.items())]
+        lines = [*self._accepted(), *(self._line(key, flows) for key, flows in self._collapsed().items())]
         lines.sort(
             key=lambda line: (line.service, line.direction, str(line.edge.peer), [str(p) for p in line.edge.ports])
         )
@@ -239,6 +242,23 @@ class _Learner:
             for reason, flows in sorted(self._left.items())
         )
         return Learnt(tuple(lines), drafts, tuple(left), self.judged.unknown())
+
+    def _collapsed(self) -> Mapping[_Key, Sequence[Flow]]:
+        """Neighbouring addresses that ask for the same are one range, of which each address was seen."""
+        found: dict[_Key, Sequence[Flow]] = {}
+        apart: dict[_Alike, dict[str, list[Flow]]] = {}
+        for key, flows in self._lines.items():
+            service, direction, peer, port, clusters, reason = key
+            if isinstance(peer, CidrPeer):
+                seen = apart.setdefault((service, direction, port, clusters, reason), {})
+                seen[str(peer.network.network_address)] = flows
+            else:
+                found[key] = flows
+        for (service, direction, port, clusters, reason), seen in apart.items():
+            for network in collapsed(map(ip_network, seen)):
+                within = {id(flow): flow for address in network for flow in seen[str(address)]}
+                found[service, direction, CidrPeer(network), port, clusters, reason] = list(within.values())
+        return found
 
     def _line(self, key: _Key, flows: Sequence[Flow]) -> Line:
         service, direction, peer, port, clusters, reason = key

@@ -26,6 +26,7 @@ from pilothouse.reports import plural
 
 TOP = 5
 _DAY = 86_400
+_UNITS = (("d", _DAY), ("h", 3600), ("m", 60), ("s", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,11 @@ class Candidate:
         return "ready" if self.ready else "; ".join(self.waiting)
 
 
-def candidates(inputs: Inputs, readings: Iterable[Sequence[Flow]], days: int = 7) -> tuple[Candidate, ...]:
-    """Every governed namespace, sorted. `readings` are flows of one window each; `days` is how many must be covered.
+def candidates(
+    inputs: Inputs, readings: Iterable[Sequence[Flow]], days: int = 7, least: int = 0
+) -> tuple[Candidate, ...]:
+    """Every governed namespace, sorted. `readings` are flows of one window each; `days` is how many must be covered,
+    `least` how many connections must have been seen.
 
     Flows that were denied already do not count: enforcing changes nothing for them.
     """
@@ -86,7 +90,8 @@ def candidates(inputs: Inputs, readings: Iterable[Sequence[Flow]], days: int = 7
         for flow in reading:
             if flow.action is not Observed.DENY:
                 _count(flow, verdicts, found)
-    return tuple(item.candidate(inputs.cluster, derived.modes[name], days) for name, item in sorted(found.items()))
+    asked = (days, least)
+    return tuple(item.candidate(inputs.cluster, derived.modes[name], *asked) for name, item in sorted(found.items()))
 
 
 def _count(flow: Flow, verdicts: Verdicts, found: Mapping[str, _Namespace]) -> None:
@@ -136,16 +141,18 @@ class _Namespace:
     def days(self) -> int:
         return len({day for first, last in self.windows for day in range(int(first // _DAY), int(last // _DAY) + 1)})
 
-    def candidate(self, cluster: Cluster, mode: NamespaceMode, days: int) -> Candidate:
+    def candidate(self, cluster: Cluster, mode: NamespaceMode, days: int, least: int) -> Candidate:
         denied = [Denied(*key, rule, added(flows)) for key, (rule, flows) in self.denied.items()]
         denied.sort(key=lambda item: (-item.amount.count, item.source, item.destination, item.port))
         total = added(flow for _, flows in self.denied.values() for flow in flows)
-        covered = self.days()
+        covered, seen = self.days(), added(self.seen)
         waiting = []
         if mode.undeclared:
             waiting.append(f"{plural(len(mode.undeclared), 'pod')} nobody declares")
         if covered < days:
             waiting.append(f"flows of {plural(covered, 'day')}, {days} are asked for")
+        if seen.count < least:
+            waiting.append(f"{plural(seen.count, 'connection')} seen, {least:,} are asked for")
         if total.flows:
             waiting.append(f"{plural(total.count, 'connection')} would be denied")
         return Candidate(
@@ -154,7 +161,7 @@ class _Namespace:
             mode.declared,
             mode.undeclared,
             covered,
-            added(self.seen),
+            seen,
             total,
             tuple(denied[:TOP]),
             tuple(waiting),
@@ -166,13 +173,17 @@ def enforcing(cluster: Cluster, namespace: str) -> str:
     """The field `enforcement` of a Cluster document with that namespace enforced; "" where it is declared so."""
     if cluster.enforcement_of(namespace) is Enforcement.ENFORCED:
         return ""
-    named = {name: mode.value for name, mode in cluster.namespace_enforcement.items() if name != namespace}
-    if cluster.enforcement is not Enforcement.ENFORCED:
-        named[namespace] = Enforcement.ENFORCED.value
-    data: dict[str, Any] = {"default": cluster.enforcement.value}
-    if named:
-        data["namespaces"] = dict(sorted(named.items()))
+    named = {**{name: mode.value for name, mode in cluster.namespace_enforcement.items()}, namespace: "enforced"}
+    data: dict[str, Any] = {"default": cluster.enforcement.value, "namespaces": dict(sorted(named.items()))}
+    if cluster.staged_for:
+        data["stagedFor"] = _duration(cluster.staged_for)
     return f"enforcement: {written(data)}"
+
+
+def _duration(seconds: int) -> str:
+    """In the largest unit of which it is a whole number."""
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
+    return f"{seconds // size}{unit}"
 
 
 def as_data(found: Iterable[Candidate]) -> list[dict[str, Any]]:

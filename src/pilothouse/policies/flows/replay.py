@@ -17,10 +17,11 @@ from pilothouse.policies.engine.connections import WITH_PORTS, protocol_name
 from pilothouse.policies.engine.decide import Outcome
 from pilothouse.policies.flows.ends import Ends
 from pilothouse.policies.flows.model import EndKind, Flow, FlowEnd, PolicyHit
-from pilothouse.policies.flows.verdicts import Standing, Verdict, Verdicts, said, seen
+from pilothouse.policies.flows.verdicts import SEEN, Standing, Verdict, Verdicts, said
 from pilothouse.policies.parties import Kind, Parties, Party
 from pilothouse.policies.rules import Direction, NetworkSet
 from pilothouse.policies.site import Site
+from pilothouse.problems import NOWHERE, Problems, warning
 
 Progress = Callable[[int, int], object]
 """Told how many flows of how many are judged."""
@@ -155,6 +156,24 @@ def judged(
     return Replay(made, _sum(group.amount for group in made), compared.agreement(), tuple(found))
 
 
+def findings(found: Replay) -> Problems:
+    """A warning where what was observed is not what the policies say: a check of the evaluation itself."""
+    agreement = found.agreement
+    if not agreement.differing:
+        return ()
+    first = agreement.disagreements[0]
+    which = "that were in force" if first.before else "to come"
+    return (
+        warning(
+            "policies/flow-disagrees",
+            f"for {agreement.differing:,} of {agreement.compared:,} flows the policies do not say what was observed, "
+            f"such as {first.flow}: observed {first.observed}, by the policies {which} {first.predicted}",
+            NOWHERE,
+            "take the snapshot when the flows are observed; if it was, this is a defect of the evaluation",
+        ),
+    )
+
+
 class _Tally:
     __slots__ = ("address", "bytes", "count", "example", "flows", "last", "pair", "reason")
 
@@ -165,6 +184,10 @@ class _Tally:
         self.reason = verdict.reason
         self.pair = verdict
         self.address = flow.destination.address  # the only one that was met, else ""
+
+    @property
+    def amount(self) -> Amount:
+        return Amount(self.flows, self.count, self.bytes, self.last)
 
     def add(self, flow: Flow) -> None:
         self.flows += 1
@@ -185,7 +208,6 @@ class _Groups:
         self.verdicts = verdicts
         self.parties = parties
         self._tallies: dict[object, _Tally] = {}
-        self._ends: dict[tuple[int, FlowEnd], Party] = {}
 
     def add(self, flow: Flow, verdict: Verdict) -> None:
         """Flows of one verdict have the same pieces, and so the same rules and, but for names in the log, parties."""
@@ -223,13 +245,9 @@ class _Groups:
 
     def _party(self, piece: int, end: FlowEnd) -> Party:
         """A host and a set are called as the log calls them, everything else as in every other answer."""
-        key = (piece, end)
-        found = self._ends.get(key)
-        if found is None:
-            named = end.kind is EndKind.HOST or end.kind is EndKind.NETWORK_SET
-            kind = Kind.HOST if end.kind is EndKind.HOST else Kind.ADDRESSES
-            found = self._ends[key] = Party(kind, end.shown) if named else self.parties.party(piece)
-        return found
+        if end.kind in _NAMED_ENDS:
+            return Party(Kind.HOST if end.kind is EndKind.HOST else Kind.ADDRESSES, end.shown)
+        return self.parties.party(piece)
 
     def groups(self) -> tuple[Group, ...]:
         together: dict[_Key, list[_Tally]] = {}
@@ -240,32 +258,28 @@ class _Groups:
         made = [self._group(key, tallies) for key, tallies in together.items()]
         order = {standing: number for number, standing in enumerate(Standing)}
 
-        def rank(group: Group) -> tuple[int, str, int, Party, Party, str]:
-            ends = (group.source, group.destination, group.port)
+        def rank(group: Group) -> tuple[int, str, int, str, str, str, str, str]:
+            source, destination = group.source, group.destination
+            ends = (source.name, destination.name, group.port, source.kind, destination.kind)
             return (order[group.standing], group.team, -group.amount.count, *ends)
 
         return tuple(sorted(made, key=rank))
 
     def _group(self, key: _Key, tallies: Sequence[_Tally]) -> Group:
         standing, source, destination, protocol, port = key
-        amount = _sum(Amount(item.flows, item.count, item.bytes, item.last) for item in tallies)
+        first = max(tallies, key=lambda item: item.count) if len(tallies) > 1 else tallies[0]
         decisive = list(dict.fromkeys(rule for item in tallies for rule in self._rules(item.pair)))
         reasons = dict.fromkeys(item.reason for item in tallies if item.reason)
-        first = max(tallies, key=lambda item: item.count)
-        addresses = {item.address for item in tallies}
-        if (
-            destination.kind is Kind.ADDRESSES
-            and "/" in destination.name
-            and len(addresses) == 1
-            and "" not in addresses
-        ):
-            destination = replace(destination, name=addresses.pop())  # rather than all the range it lies in
+        if destination.kind is Kind.ADDRESSES and "/" in destination.name:
+            addresses = {item.address for item in tallies}
+            if len(addresses) == 1 and "" not in addresses:
+                destination = replace(destination, name=addresses.pop())  # rather than all the range it lies in
         return Group(
             standing,
             source,
             destination,
             port_text(protocol, port),
-            amount,
+            first.amount if len(tallies) == 1 else _sum(item.amount for item in tallies),
             shown(first.example),
             tuple(dict.fromkeys(text for _, text in decisive)),
             decisive[0][0] if decisive else None,
@@ -298,22 +312,20 @@ class _Compared:
         self._differing: list[_Differing] = []
 
     def add(self, flow: Flow, verdict: Verdict) -> None:
-        """Rules that were met tell of the side that reported; without them it counts whether the flow went through."""
+        """Rules that were met, or without them whether the flow went through, tell of the side that reported."""
         if not verdict.pairs:
             return
-        met = said(flow.enforced)
-        if met is not None:
-            self._hold(flow, verdict, met, flow.enforced, before=True)
-        elif (went := seen(flow.action)) is not None:
-            self._hold(flow, verdict, went, (), before=True)
-        staged = said(flow.pending)
-        if staged is not None and flow.pending != flow.enforced:
+        met = said(flow.enforced) if flow.enforced else None
+        went = met or SEEN.get(flow.action)
+        if went is not None:
+            self._hold(flow, verdict, went, flow.enforced if met else (), before=True)
+        if flow.pending and flow.pending != flow.enforced and (staged := said(flow.pending)) is not None:
             self._hold(flow, verdict, staged, flow.pending, before=False)
 
     def _hold(
         self, flow: Flow, verdict: Verdict, observed: Outcome, hits: tuple[PolicyHit, ...], *, before: bool
     ) -> None:
-        predicted = self.verdicts.predicted(verdict, flow.reporter if hits else None, before=before)
+        predicted = self.verdicts.predicted(verdict, flow.reporter, before=before)
         if predicted is None:
             return
         self.compared += 1

@@ -31,7 +31,7 @@ from operator import itemgetter
 from typing import TypeVar
 
 from pilothouse.policies.flows.model import EndKind, FlowEnd, Labels, Observed
-from pilothouse.policies.flows.totals import Tally, Totals
+from pilothouse.policies.flows.totals import Tally, Totals, view_of
 from pilothouse.policies.flows.values import Unfit, address, labels, moment, number, port, protocol, text
 from pilothouse.policies.rules import Direction
 
@@ -98,15 +98,16 @@ class Sheet:
         """Lines with or without their ends. Where one of them cannot be read nothing of any is added: raises
         `UnicodeDecodeError`, `Broken` or `Unfit`."""
         rows = _rows(lines)
-        for row in rows:
-            if len(row) != self._width:
-                raise Broken(f"it has {len(row)} cells, and there are {self._width} columns")
+        for width in set(map(len, rows)) - {self._width}:
+            raise Broken(f"it has {width} cells, and there are {self._width} columns")
         cells = list(zip(*rows, strict=True))
         counts, sizes, packets = (self._numbers(cells, name) for name in AMOUNTS[:3])
         first, last = (self._moments(cells, name) for name in AMOUNTS[3:])
         flows = zip(*self._own(cells), strict=True)
         tallies = list(map(self._tallies.__getitem__, flows))
-        amounts = zip(tallies, counts, sizes, packets, first, last, strict=False)  # columns that are missing never end
+        amounts = zip(
+            tallies, counts, sizes, packets, first, last, strict=False
+        )  # columns not there never end  # columns that are missing never end
         for tally, count, size, packed, begin, end in amounts:
             tally.lines += 1
             tally.started += count or 1
@@ -140,12 +141,11 @@ def _plain(column: Sequence[str], longest: int) -> bool:
 
 
 def _rows(lines: Sequence[bytes]) -> list[list[str]]:
-    texts = b"\n".join(lines).decode().split("\n")
-    if len(texts) != len(lines) or any(text[-1:] == "\r" for text in texts):
+    joined = b"\n".join(lines)
+    texts = joined.decode().split("\n")
+    if len(texts) != len(lines) or b"\r" in joined:
         texts = [line.decode().rstrip("\r\n") for line in lines]
-    if any('"' in text for text in texts):
-        return _quoted(texts)
-    return [text.split(",") for text in texts]
+    return _quoted(texts) if b'"' in joined else [text.split(",") for text in texts]
 
 
 def _quoted(texts: Sequence[str]) -> list[list[str]]:
@@ -184,7 +184,7 @@ class _Flows:
         source, destination, protocol_text, port_text, action, reporter, service, *both = self._all((*cells, ""))
         number_of, port_of = self._ports[protocol_text, port_text]
         pair = (self._sources[source, both[0]], self._destinations[destination, both[1]], number_of, port_of)
-        tally = self._totals.tally(pair, *self._views[action, reporter])
+        tally = self._totals.tally(pair, self._views[action, reporter])
         if service:
             tally.met(text(service.strip(), "service"))
         return tally
@@ -206,9 +206,9 @@ def _port(given: tuple[str, str]) -> tuple[int, int | None]:
     return number_of, port(text(port_text.strip(), "port") or None, "port", number_of)
 
 
-def _view(given: tuple[str, str]) -> tuple[Observed, Direction | None]:
+def _view(given: tuple[str, str]) -> int:
     action, reporter = given
-    return (
+    return view_of(
         _one_of(_ACTIONS, text(action.strip(), "action"), "action"),
         _one_of(_REPORTERS, text(reporter.strip(), "reporter"), "reporter"),
     )

@@ -92,7 +92,7 @@ class Totals:
             self.end(seen.source, seen.source_labels),
             self.end(seen.destination, seen.destination_labels),
         )
-        tally = self.tally((source, destination, seen.protocol, seen.port), seen.action, seen.reporter)
+        tally = self.tally((source, destination, seen.protocol, seen.port), view_of(seen.action, seen.reporter))
         tally.add(seen.amounts)
         tally.met(seen.service, seen.enforced, seen.pending)
         return tally
@@ -108,12 +108,13 @@ class Totals:
             self._labels[number] = labels if known is None else tuple(pair for pair in known if pair in labels)
         return number
 
-    def tally(self, pair: Pair, action: Observed, reporter: Direction | None) -> Tally:
-        """Where one reporter's records of a connection with that action are added; something must be."""
+    def tally(self, pair: Pair, view: int) -> Tally:
+        """Where the records of a connection are added that have that view; something must be."""
         views = self._tallies.get(pair)
         if views is None:
-            views = self._tallies[pair] = {}
-        view = _view(action, reporter)
+            found = Tally()
+            self._tallies[pair] = {view: found}
+            return found
         tally = views.get(view)
         if tally is None:
             tally = views[view] = Tally()
@@ -145,7 +146,8 @@ def _flows(pair: tuple[FlowEnd, FlowEnd, int, int | None], views: Mapping[int, T
     return _told_apart(pair, views)
 
 
-def _view(action: Observed, reporter: Direction | None) -> int:
+def view_of(action: Observed, reporter: Direction | None) -> int:
+    """The number of an action as one reporter saw it."""
     base = _ALLOWED if action is Observed.ALLOW else _DENIED if action is Observed.DENY else 3 * _ACTIONS.index(action)
     if reporter is None:
         return base + _UNSAID

@@ -5,12 +5,15 @@ Whatever a flow's ends may be is judged, piece by piece: where they do not all c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pilothouse.policies.engine import Engine, Packet
 from pilothouse.policies.engine.connections import ICMP, ICMPV6
 from pilothouse.policies.engine.decide import Outcome, both, decide
+from pilothouse.policies.engine.fold import Effect
+from pilothouse.policies.engine.reach import Reach
 from pilothouse.policies.flows.ends import Ends, Found
 from pilothouse.policies.flows.model import EndKind, Flow, Observed, PolicyHit
 from pilothouse.policies.rules import Direction
@@ -44,11 +47,14 @@ Pair = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`pairs` are what was judged: none where the flow is unknown (`reason`), or where no policy holds for it."""
+    """`pairs` are what was judged: none where the flow is unknown (`reason`), or where no policy holds for it. `before`
+    and `after` are what the policies say of it: None where that is not known, or not the same for all pairs."""
 
     standing: Standing
     pairs: tuple[Pair, ...] = ()
     reason: str = ""
+    before: Outcome | None = None
+    after: Outcome | None = None
 
 
 class Verdicts:
@@ -58,15 +64,14 @@ class Verdicts:
         if was.universe is not now.universe:
             raise ValueError("both engines must share one universe: Engine.together")
         self.was, self.now, self.ends = was, now, ends
-        self._pairs: dict[Pair, Standing] = {}
-        self._verdicts: dict[tuple[object, object, int], Verdict] = {}
-        self._outcomes: dict[tuple[bool, Pair], Outcome] = {}
+        self._verdicts: dict[tuple[int, int, int], Verdict] = {}
+        self._outcomes: dict[Pair, tuple[Outcome, Outcome]] = {}
 
     def of(self, flow: Flow) -> Verdict:
         source, destination = self.ends.source(flow), self.ends.destination(flow)
         if not source.targets or not destination.targets:
             return Verdict(Standing.UNKNOWN, reason=source.reason or destination.reason)
-        key = (source.targets, destination.targets, flow.protocol)
+        key = (id(source.targets), id(destination.targets), flow.protocol)
         if source.nodes or (flow.source.kind is EndKind.POD and flow.source == flow.destination):
             exempt = _unpoliced(flow, source, destination)
             if exempt:
@@ -86,32 +91,27 @@ class Verdicts:
         )
         if not pairs:
             return Verdict(Standing.UNKNOWN, reason=FAMILIES)
-        standings = {self._pair(pair) for pair in pairs}
-        return Verdict(standings.pop() if len(standings) == 1 else Standing.MIXED, pairs)
+        outcomes = [self._both(pair) for pair in pairs]
+        first = outcomes[0]
+        if len(pairs) == 1:
+            return Verdict(STANDINGS.get(first, Standing.CONDITIONAL), pairs, "", *first)
+        standings = {STANDINGS.get(both, Standing.CONDITIONAL) for both in outcomes}
+        standing = standings.pop() if len(standings) == 1 else Standing.MIXED
+        before, after = zip(*outcomes, strict=True)
+        return Verdict(standing, pairs, "", _only(before), _only(after))
 
-    def _pair(self, pair: Pair) -> Standing:
-        found = self._pairs.get(pair)
-        if found is None:
-            after = self.outcome(pair)
-            before = after if self.was is self.now else self.outcome(pair, before=True)
-            found = self._pairs[pair] = STANDINGS.get((before, after), Standing.CONDITIONAL)
-        return found
+    def _both(self, pair: Pair) -> tuple[Outcome, Outcome]:
+        """(before, after)."""
+        known = self._outcomes.get(pair)
+        if known is None:
+            asked = packet(pair)
+            after = _outcome(self.now.reach, pair, asked)
+            before = after if self.was is self.now else _outcome(self.was.reach, pair, asked)
+            known = self._outcomes[pair] = (before, after)
+        return known
 
     def outcome(self, pair: Pair, *, before: bool = False) -> Outcome:
-        before = before and self.was is not self.now
-        known = self._outcomes.get((before, pair))
-        if known is None:
-            reach = self.was.reach if before else self.now.reach
-            source, destination, *_ = pair
-            asked = packet(pair)
-            if reach.allowed(source, destination).contains(asked):
-                known = Outcome.ALLOW
-            elif reach.possible(source, destination).contains(asked):
-                known = Outcome.CONDITIONAL
-            else:
-                known = Outcome.DENY
-            self._outcomes[before, pair] = known
-        return known
+        return self._both(pair)[0 if before else 1]
 
     def rule(self, pair: Pair, *, before: bool = False) -> tuple[Direction, str]:
         """The side that decides, and what decided there: where both deny, the source's comes first."""
@@ -122,14 +122,38 @@ class Verdicts:
 
     def predicted(self, verdict: Verdict, side: Direction | None, *, before: bool) -> Outcome | None:
         """What the policies say of a flow, at one side of it or both; None where its pieces differ."""
-        found = set()
-        for pair in verdict.pairs:
-            if side is None:
-                found.add(self.outcome(pair, before=before))
-            else:
-                sides = decide(self.was if before else self.now, pair[0], pair[1], packet(pair))
-                found.add(next(item.outcome for item in sides if item.direction is side))
-        return found.pop() if len(found) == 1 else None
+        if side is None:
+            return verdict.before if before else verdict.after
+        reach = (self.was if before else self.now).reach
+        return _only([_at(reach, pair, packet(pair), side) for pair in verdict.pairs])
+
+
+def _at(reach: Reach, pair: Pair, asked: Packet, side: Direction) -> Outcome:
+    """What one side of a pair says."""
+    if side is Direction.EGRESS:
+        return _side(reach.of_egress(pair[0]), pair[1], asked)
+    return _side(reach.of_ingress(pair[1]), pair[0], asked)
+
+
+def _only(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The one that all of them are, None where they differ or there are none."""
+    return outcomes[0] if outcomes and (len(outcomes) == 1 or len(set(outcomes)) == 1) else None
+
+
+def _outcome(reach: Reach, pair: Pair, asked: Packet) -> Outcome:
+    out = _at(reach, pair, asked, Direction.EGRESS)
+    into = Outcome.DENY if out is Outcome.DENY else _at(reach, pair, asked, Direction.INGRESS)
+    return into if out is Outcome.ALLOW or into is Outcome.DENY else out
+
+
+def _side(effect: Effect, peer: int, asked: Packet) -> Outcome:
+    found = Outcome.DENY
+    for packets, allowed, conditional in effect.cells:
+        if (allowed | conditional) >> peer & 1 and packets.contains(asked):
+            if allowed >> peer & 1:
+                return Outcome.ALLOW
+            found = Outcome.CONDITIONAL
+    return found
 
 
 def packet(pair: Pair) -> Packet:
@@ -158,5 +182,5 @@ def said(hits: tuple[PolicyHit, ...]) -> Outcome | None:
     return Outcome.DENY if "deny" in actions else Outcome.ALLOW if "allow" in actions else None
 
 
-def seen(action: Observed) -> Outcome | None:
-    return {Observed.ALLOW: Outcome.ALLOW, Observed.DENY: Outcome.DENY}.get(action)
+SEEN = {Observed.ALLOW: Outcome.ALLOW, Observed.DENY: Outcome.DENY}
+"""What an action says; the unknown one says nothing."""
