@@ -1,6 +1,6 @@
 """Take the README's pictures anew: `.venv/bin/python tools/screenshots.py [FOLDER]` (default: docs/images).
 
-Starts a demo of its own on a temporary folder, lets its people do something, and photographs four pages in
+Starts a demo of its own on a temporary folder, lets its people do something, and photographs five pages in
 light and dark with the system's Chromium. Needs what `make testbed` sets up.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SIZE = {"width": 1280, "height": 800}
 MOST_BYTES = 150_000
+QUESTION = "/network/can?cluster=prod&from=payments/payments&to=ledger/ledger&port=9091"
 SUNDAY = "/alerts/?cluster=prod&labels=alertname%3DLedgerOutOfBalance+severity%3Dpage+team%3Daccounts&at=sunday+03:00"
 
 
@@ -84,6 +85,11 @@ def main() -> None:
             page.goto(SUNDAY)
             scroll_to(page, ".ends")
             take(page, folder, "routing", scheme)
+            page.goto(QUESTION)
+            page.set_viewport_size({**SIZE, "height": 540})
+            scroll_to(page, ".verdict")
+            take(page, folder, "network", scheme)
+            page.set_viewport_size(SIZE)
             propose(page, "cards/cards", "accounts/accounts", "http")
             scroll_to(page, "#effect")
             take(page, folder, "egress", scheme)

@@ -18,12 +18,18 @@ PAGES = """
 /alerts/?labels=nonsense&at=never /alerts/declared?cluster=prod /alerts/config
 /alerts/firing?cluster=prod /alerts/silences?cluster=prod
 /network/?cluster=prod /network/service/payments/payments?cluster=prod /network/adoption?cluster=prod
+/network/?cluster=prod&team=risk&enforced=yes /network/service/risk/fraud?cluster=prod
 /network/can?cluster=prod /network/can?cluster=prod&from=payments/payments&to=ledger/ledger&port=9091
+/network/can?cluster=prod&from=risk/fraud&to=svc:ledger/ledger /network/can?cluster=prod&from=nobody&to=ledger/ledger
 /catalogue/ /catalogue/?q=nothing-like-this /catalogue/payments/payments /catalogue/data/postgres?cluster=dev
 /runbooks/ /runbooks/watchdog /problems/ /problems/?severity=info /problems/platform/unknown-service
 /audit/ /audit/events /audit/?since=never /audit/verify /jobs/ /nowhere
 """.split()
-STATUS = {"/alerts/?labels=nonsense&at=never": 422, "/nowhere": 404}
+STATUS = {
+    "/alerts/?labels=nonsense&at=never": 422,
+    "/network/can?cluster=prod&from=nobody&to=ledger/ledger": 422,
+    "/nowhere": 404,
+}
 """Of the addresses that are not answered by 200."""
 LATER = {"access.grant": "/access/requests/{request}", "egress.show": "{proposal}", "egress.edit": "{proposal}/edit"}
 """Endpoint → its address, once there is a request and a proposal."""
@@ -38,7 +44,7 @@ REDIRECTS = frozenset(
 FILES = frozenset(
     "access.authority audit.as_csv egress.patch health.healthz health.metrics health.readyz static".split()
 )
-PARTS = frozenset(("firing.panel",))
+PARTS = frozenset(("firing.panel", "network_ask.ends", "network_ask.ports"))
 """What htmx puts into a page: looked at as a part of it."""
 ELSEWHERE = frozenset(("auth.login",))
 """GET endpoints that a person who is logged in does not see; a test of its own looks at them."""

@@ -373,3 +373,49 @@ def _only(before: Iterable[str], after: Iterable[str]) -> set[str]:
 
 def test_no_difference_is_no_patch() -> None:
     assert commits.patch({"a": "x\n"}, {"a": "x\n"}) == ""
+
+
+# ---------------------------------------------------------------- what is declared at one end already
+
+
+def one_end_only(tmp_path: Path, list_: str = "  ingress: []\n") -> Opened:
+    """`shop/web` declares to go to `money/quotes`, which does not list it: the documents have that one error."""
+    write(tmp_path)
+    goes = "  egress:\n    - {to: {service: money/quotes}, ports: [grpc], clusters: [prod]}\n"
+    (tmp_path / "web.yaml").write_text(service("shop/web", "shop", goes))
+    (tmp_path / "quotes.yaml").write_text(service("money/quotes", "money", list_))
+    opened = open_platform(tmp_path)
+    assert {item.code for item in opened.problems if item.severity == "error"} == {"platform/ends-disagree"}
+    return opened
+
+
+@pytest.mark.parametrize(
+    "list_",
+    ["  ingress: []\n", "  ingress:\n    - {from: {service: shop/web}, ports: [http], clusters: [prod]}\n"],
+    ids=["nobody", "another-port"],
+)
+def test_the_other_team_is_asked_for_what_is_declared_already(tmp_path: Path, list_: str) -> None:
+    found = look(one_end_only(tmp_path, list_), "shop/web", user="shop-one", asks=["money/quotes"])
+    assert found.can_submit
+    assert found.asks == ("money/quotes",)
+    assert list(found.files) == ["quotes.yaml"]
+    assert "- {from: {service: shop/web}, ports: [grpc], clusters: [prod]}" in found.files["quotes.yaml"]
+    assert list(needed(found)) == ["team:money"]
+    assert found.is_known
+
+
+def test_nobody_is_asked_who_lets_it_in_or_is_not_gone_to(folder: Folder) -> None:
+    opened = folder()
+    for key, other in (("shop/cart", "money/ledger"), ("shop/cart", "money/rates"), ("shop/web", "money/quotes")):
+        found = look(opened, key, asks=[other, "no/such"])
+        assert (found.files, found.asks) == ({}, ())
+        assert not found.can_submit
+
+
+def test_asking_goes_along_with_a_change(tmp_path: Path) -> None:
+    opened = one_end_only(tmp_path)
+    found = look(opened, "shop/web", add=[to("money/rates", "http")], user="shop-one", asks=["money/quotes"])
+    assert sorted(found.files) == ["quotes.yaml", "web.yaml"]
+    assert found.asks == ("money/quotes",)
+    without = look(opened, "shop/web", add=[to("money/rates", "http")], user="shop-one")
+    assert list(without.files) == ["web.yaml"]

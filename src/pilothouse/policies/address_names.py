@@ -22,6 +22,8 @@ _EXCEPTIONS = 3
 _MOST = {4: 1 << 30, 6: 1 << 123}
 """More addresses of a family than that are the internet."""
 
+NODE_LOCAL_DNS = "the node-local DNS cache"
+
 
 class AddressNames:
     """Names for sets of pieces outside, of one universe. `sets` are the network sets that policies may name."""
@@ -138,7 +140,7 @@ def _named(inputs: Inputs | None, sets: Iterable[NetworkSet]) -> Iterator[tuple[
         for domain in inputs.known_domains:
             yield domain, inputs.domain_addresses(domain)
         yield "the API server", inputs.cluster.api_server
-        yield "the node-local DNS cache", inputs.cluster.node_local_dns
+        yield NODE_LOCAL_DNS, inputs.cluster.node_local_dns
         yield "the nodes", inputs.cluster.node_cidrs
     domains = set() if inputs is None else {frozenset(inputs.domain_addresses(name)) for name in inputs.known_domains}
     for item in sets:

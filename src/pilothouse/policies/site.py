@@ -14,7 +14,9 @@ from pilothouse.inputs import Inputs
 from pilothouse.inventory.model import Pod, Snapshot
 from pilothouse.labels import CLUSTER_LABEL, OWNED_BY, OWNER
 from pilothouse.platform.model import Network
+from pilothouse.policies import edges
 from pilothouse.policies.derive import PoliciesDerived, derive
+from pilothouse.policies.edges import Edges
 from pilothouse.policies.engine import Engine, Vocabulary
 from pilothouse.policies.engine.compile import AS_CALICO, Semantics
 from pilothouse.policies.naming import declared
@@ -52,6 +54,11 @@ class Site:
         """What must be told apart besides, so that each piece has one name: workloads, and what declarations select."""
         words = Vocabulary(workloads=True)
         return words if self.inputs is None else words | declared(self.inputs)
+
+    @cached_property
+    def edges(self) -> Edges:
+        """What is declared; nothing without declarations."""
+        return Edges() if self.inputs is None else edges.of(self.inputs)
 
     @property
     def effective(self) -> PolicySet:

@@ -100,8 +100,7 @@ def _cluster() -> str:
         if asked not in found:
             abort(404, f"no cluster {asked} is declared")
         return asked
-    production = [item.name for item in found.values() if item.environment in ("prod", "production")]
-    return production[-1] if production else next(iter(found), "")
+    return live().main_cluster
 
 
 def health(item: Service, cluster: str) -> Health:

@@ -67,8 +67,7 @@ def chosen_cluster() -> str:
         if name not in found:
             abort(404, f"no cluster {name} is declared")
         return name
-    production = [item.name for item in found.values() if item.environment in ("prod", "production")]
-    return production[-1] if production else next(iter(found), "")
+    return live().main_cluster
 
 
 @blueprint.get("/")

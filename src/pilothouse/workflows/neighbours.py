@@ -21,7 +21,8 @@ class Mark(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """One party at one side of a service. `ports` and `before` are words, such as `http, 9102`; `before` is set where
-    they change. `key` is set for a declared service, `clusters` where it holds on some of the clusters only."""
+    they change. `key` is set for a declared service, `clusters` where it holds on some of the clusters only, `word`
+    where the mark means something else than a change."""
 
     direction: Direction
     name: str
@@ -32,6 +33,7 @@ class Neighbour:
     clusters: tuple[str, ...] = ()
     implied: bool = False
     agreed: bool = True
+    word: str = ""
 
 
 Ends = tuple[Iterable[ServiceEdge], Iterable[ServiceEdge]]

@@ -16,27 +16,31 @@ from typing import Any, TypeVar
 
 from pilothouse.inputs import Inputs
 from pilothouse.platform.edit import flow
-from pilothouse.platform.model import Platform, Service, ServicePeer
+from pilothouse.platform.model import CidrPeer, Platform, Service, ServicePeer
 from pilothouse.policies import adoption, edges
 from pilothouse.policies import site as sites
+from pilothouse.policies.address_names import NODE_LOCAL_DNS
 from pilothouse.policies.adoption import NamespaceMode
 from pilothouse.policies.ask import Answer, ask, parse
 from pilothouse.policies.compare import beside as besides
 from pilothouse.policies.compare.adopting import Adopting, adopting
 from pilothouse.policies.compare.beside import Beside
-from pilothouse.policies.compare.map import Map, Only, draw_up
+from pilothouse.policies.compare.groups import Change
+from pilothouse.policies.compare.map import Link, Map, Only, draw_up
 from pilothouse.policies.content import read
 from pilothouse.policies.derive import derive
-from pilothouse.policies.edges import Edges, ServiceEdge
+from pilothouse.policies.edges import Edges, Origin, ServiceEdge
 from pilothouse.policies.engine import Reach
 from pilothouse.policies.explain import Explanation, explain
 from pilothouse.policies.explain.declare import Line, edge_data
 from pilothouse.policies.explain.edits import Edit
 from pilothouse.policies.flows.model import Flow
 from pilothouse.policies.flows.promotion import Candidate, candidates
+from pilothouse.policies.parties import Kind, Party
 from pilothouse.policies.rules import Direction
 from pilothouse.policies.site import Site
 from pilothouse.problems import PilothouseError, Problem, Severity
+from pilothouse.workflows.neighbours import Mark, Neighbour
 from pilothouse.workflows.policy_flows import read_flows
 
 FLOWS = "flows"
@@ -114,7 +118,7 @@ class Network:
                     if not self._sites:
                         self._derived = derive(self.inputs)
                     made = sites.of_platform(self.inputs, self._derived, as_if_enforced=enforced)
-                    made.engine.reach  # noqa: B018  # whoever asks next need not wait
+                    made.engine.reach, made.edges  # noqa: B018  # whoever asks next need not wait
                     self._sites[enforced] = made
                 found = self._sites[enforced]
         return found
@@ -158,6 +162,14 @@ class Network:
             self._declared[enforced] = besides.declared_reach(site, self.edges, governed)
         declared = self._declared[enforced]
         return None if declared is None else self._lately((key, enforced), lambda: besides.beside(site, declared, key))
+
+    def neighbours(self, key: str, *, enforced: bool = False) -> tuple[Neighbour, ...]:
+        """Who really reaches a service and whom it reaches, marked where that is not what is declared; as `map`."""
+        found = self.map(Only(service=key), enforced=enforced)
+        return self._lately(
+            ("neighbours", key, enforced),
+            lambda: tuple(_neighbours(self, found, self.beside(key, enforced=enforced) or Beside(), key)),
+        )
 
     def adoption(self, observed: Observed) -> Adoption:
         """What enforcing each namespace would end."""
@@ -218,12 +230,59 @@ class Network:
         return ()
 
     def because(self, key: str, other: str, direction: Direction) -> tuple[ServiceEdge, ...]:
-        """The declarations of a service that name another service, or a system peer by its title, in a direction."""
-        return tuple(
-            edge
-            for edge in self.edges.of(key, direction)
-            if edge.needs_rule and (other in edge.others or (not edge.others and str(edge.peer) == other))
+        """The edges of a service that name another service, or any other end by its name, in a direction."""
+        found = [edge for edge in self.edges.of(key, direction) if edge.needs_rule]
+        named = [edge for edge in found if other in edge.others or (not edge.others and str(edge.peer) == other)]
+        if not named and other == NODE_LOCAL_DNS:
+            named = [edge for edge in found if edge.origin is Origin.DNS and isinstance(edge.peer, CidrPeer)]
+        return tuple(named)
+
+
+def reached(found: Map, key: str, direction: Direction) -> list[tuple[Link, Party]]:
+    """(connection, other end) of one service in a direction."""
+    if direction is Direction.EGRESS:
+        return [(link, link.destination) for link in found.links if link.source.name == key]
+    return [(link, link.source) for link in found.links if link.destination.name == key]
+
+
+def _neighbours(network: Network, found: Map, beside: Beside, key: str) -> Iterator[Neighbour]:
+    for direction in (Direction.INGRESS, Direction.EGRESS):
+        more, less = (
+            [(other, change) for change in changes for own, other in (_ends(change, direction),) if own.name == key]
+            for changes in (beside.more, beside.less)
         )
+        names = {other.name for other, _ in more}
+        missing: dict[Party, list[str]] = {}
+        for other, change in less:
+            missing.setdefault(other, []).append(change.ports)
+        ports: dict[Party, list[str]] = {}
+        for link, other in reached(found, key, direction):
+            ports.setdefault(other, []).append(str(link.connections))
+        for other in sorted({*ports, *missing}):
+            edges = network.because(key, other.name, direction)
+            mark, word = Mark.NONE, ""
+            if other in missing:
+                mark, word = (Mark.CHANGED, "less than declared") if other in ports else (Mark.REMOVED, "not allowed")
+            elif more and not edges:
+                mark, word = Mark.CHANGED, "not declared"
+            elif other.name in names:
+                mark, word = Mark.CHANGED, "more than declared"
+            yield Neighbour(
+                direction,
+                other.name,
+                ", ".join(ports.get(other) or missing[other]),
+                mark,
+                other.name if other.kind is Kind.SERVICE else "",
+                implied=bool(edges) and all(edge.is_implied for edge in edges),
+                word=word,
+            )
+
+
+def _ends(change: Change, direction: Direction) -> tuple[Party, Party]:
+    """(own end, other end) of a change, seen in a direction."""
+    if direction is Direction.EGRESS:
+        return change.source, change.destination
+    return change.destination, change.source
 
 
 # ---------------------------------------------------------------- from an edit to a proposal
@@ -231,9 +290,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Start:
-    """A proposal that an edit leads to, for which service. `add` and `remove` are items of `egress`, `let` and `shut`
-    of `ingress` (numbers from 1); `ask` the services that are asked to let in what is declared already. `teams` are the
-    teams of other ends whose document changes along."""
+    """A proposal that an edit leads to, and for which service. `add` and `remove` are items of `egress`, `let` and
+    `shut` of `ingress` (numbers from 1); `ask` the services that are asked to let in what is declared already. `teams`
+    are the teams of other ends whose document changes along."""
 
     service: Service
     add: tuple[str, ...] = ()

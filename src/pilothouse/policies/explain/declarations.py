@@ -7,7 +7,6 @@ from functools import cached_property
 
 from pilothouse.inputs import Inputs
 from pilothouse.platform.model import Service
-from pilothouse.policies import edges
 from pilothouse.policies.content import read
 from pilothouse.policies.edges import Edges, Origin, ServiceEdge
 from pilothouse.policies.engine import Engine, Packet
@@ -25,6 +24,7 @@ class Declarations:
     """Of one site, on the pieces of one engine. Without declarations every answer is empty."""
 
     def __init__(self, site: Site, engine: Engine) -> None:
+        self._site = site
         self.inputs: Inputs | None = site.inputs
         self.universe = engine.universe
         self.parties = Parties(site.inputs, engine.universe)
@@ -37,9 +37,9 @@ class Declarations:
     def service(self, end: Here) -> Service | None:
         return self.parties.service(end.piece) if self.universe.is_endpoint(end.piece) else None
 
-    @cached_property
+    @property
     def edges(self) -> Edges:
-        return edges.of(self.inputs) if self.inputs is not None else Edges()
+        return self._site.edges
 
     @cached_property
     def _declared(self) -> Declared | None:

@@ -76,7 +76,7 @@ def alternative(neighbours: Sequence[Neighbour]) -> str:
 
 def _words(item: Neighbour) -> str:
     text = f"{item.name} at {item.ports}" if item.ports not in ("", "-") else item.name
-    return f"{text} ({item.mark})" if item.mark else text
+    return f"{text} ({item.word or item.mark})" if item.mark else text
 
 
 def _side(neighbours: Sequence[Neighbour], direction: Direction) -> _Side:
@@ -212,7 +212,7 @@ def _node(item: Neighbour, x: float, top: float, width: float, href: Href) -> st
 def _below(item: Neighbour) -> str:
     ports = item.ports if item.ports != "-" else ""
     words = [
-        str(item.mark),
+        item.word or str(item.mark),
         f"{item.before} → {ports}" if item.before else ports,
         f"on {', '.join(item.clusters)}" if item.clusters else "",
         "implied" if item.implied else "",
