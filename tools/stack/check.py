@@ -278,7 +278,7 @@ class Checks:
     def finding(self) -> Any:
         """What the portal says of the policy, None where it is well."""
         of_policy = (item for item in self.api("problems") if console.POLICY in item["message"])
-        return next((item for item in of_policy if item["code"] == "worker/cluster-differs"), None)
+        return next((item for item in of_policy if item["code"] == "policies/drift"), None)
 
     def run_job(self, admin: Visitor, name: str) -> None:
         """Ask for a run by the jobs page, and wait until it is done."""
