@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from pilothouse.policies.flows import EndKind, Flow, FlowEnd, Format, Observed, PolicyHit, Reading, detect, read
+from pilothouse.policies import flows
+from pilothouse.policies.flows import EndKind, Flow, FlowEnd, Format, Observed, PolicyHit, Reading, detect
 from pilothouse.policies.rules import Direction
+
+
+def read(lines: Iterable[str | bytes], form: Format | None, shown: str) -> Reading:
+    return flows.read([line if isinstance(line, bytes) else line.encode() for line in lines], form, shown)
+
 
 WEB = FlowEnd(EndKind.WORKLOAD, "shop", "web-7d98456675-*", (("app", "web"), ("pod-template-hash", "7d98456675")))
 API = FlowEnd(EndKind.WORKLOAD, "stock", "api-6cfdddccbb-*", (("app", "api"),))

@@ -77,12 +77,12 @@ class Reading:
         return max((flow.last_seen for flow in self.flows if flow.last_seen is not None), default=None)
 
 
-def read(lines: Iterable[bytes | str], form: Format | None, shown: str) -> Reading:
+def read(lines: Iterable[bytes], form: Format | None, shown: str) -> Reading:
     """The flows of lines in that format (None: whichever it is). `shown` is what problems call the file.
 
     The lines may end with a line feed or not. Raises nothing for whatever they hold.
     """
-    coming = _encoded(lines)
+    coming = iter(lines)
     peeked = list(islice(coming, _PEEK))
     if peeked:
         peeked[0] = peeked[0].removeprefix(b"\xef\xbb\xbf")
@@ -97,11 +97,6 @@ def read(lines: Iterable[bytes | str], form: Format | None, shown: str) -> Readi
     else:
         reader.objects(whole)
     return reader.reading()
-
-
-def _encoded(lines: Iterable[bytes | str]) -> Iterator[bytes]:
-    for line in lines:
-        yield line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
 
 
 def _told(lines: Sequence[bytes]) -> Format | None:

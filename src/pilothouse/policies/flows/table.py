@@ -69,7 +69,8 @@ class Broken(ValueError):
 
 def names(line: str) -> list[str]:
     """The columns that a first line names; raises `Broken`."""
-    (row,) = _rows([line.encode("utf-8", "surrogatepass")])
+    texts = _texts([line.encode("utf-8", "surrogatepass")])
+    (row,) = _quoted(texts) if '"' in line else [line.split(",") for line in texts]
     return [cell.strip().lower() for cell in row]
 
 
@@ -88,26 +89,29 @@ class Sheet:
     """
 
     def __init__(self, header: Sequence[str], totals: Totals) -> None:
-        self._width = len(header)
-        self._at = {name: place for place, name in enumerate(header)}
-        named = [name for name in IDENTITY if name in self._at]
-        self._own = itemgetter(*(self._at[name] for name in named))
-        self._tallies = _Once(_Flows(named, totals).tally)
+        begin = next((place for place, name in enumerate(header) if name not in IDENTITY), len(header))
+        # Rows are cut from their end: what stands before the first amount stays one text, which is met again and again.
+        self._uncut = max(begin, 1)
+        self._cuts = len(header) - self._uncut
+        self._at = {name: place - self._uncut + 1 for place, name in enumerate(header)}
+        later = [name for name in header[begin:] if name in IDENTITY]
+        self._own = [*range(min(begin, 1)), *(self._at[name] for name in later)]
+        self._begin = begin
+        self._flows = _Flows((*header[:begin], *later), totals)
+        self._tallies = _Once(self._tally)
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Lines with or without their ends. Where one of them cannot be read nothing of any is added: raises
         `UnicodeDecodeError`, `Broken` or `Unfit`."""
-        rows = _rows(lines)
-        for width in set(map(len, rows)) - {self._width}:
-            raise Broken(f"it has {width} cells, and there are {self._width} columns")
+        rows = self._rows(lines)
+        for width in set(map(len, rows)) - {self._cuts + 1}:
+            raise self._unlike(width - 1 + self._uncut if width > self._cuts else width)
         cells = list(zip(*rows, strict=True))
         counts, sizes, packets = (self._numbers(cells, name) for name in AMOUNTS[:3])
         first, last = (self._moments(cells, name) for name in AMOUNTS[3:])
-        flows = zip(*self._own(cells), strict=True)
+        flows = zip(*(cells[place] for place in self._own), strict=True)
         tallies = list(map(self._tallies.__getitem__, flows))
-        amounts = zip(
-            tallies, counts, sizes, packets, first, last, strict=False
-        )  # columns not there never end  # columns that are missing never end
+        amounts = zip(tallies, counts, sizes, packets, first, last, strict=False)  # columns that are missing never end
         for tally, count, size, packed, begin, end in amounts:
             tally.lines += 1
             tally.started += count or 1
@@ -117,6 +121,32 @@ class Sheet:
                 tally.first = begin
             if end > tally.last:
                 tally.last = end
+
+    def _rows(self, lines: Sequence[bytes]) -> list[list[str]]:
+        """The uncut beginning of each row, and its other cells."""
+        texts = _texts(lines)
+        if not any('"' in text for text in texts):
+            return [text.rsplit(",", self._cuts) for text in texts]
+        rows = _quoted(texts)
+        for width in set(map(len, rows)) - {self._cuts + self._uncut}:
+            raise self._unlike(width)
+        if not self._begin:
+            return rows
+        # Line feeds stand in no cell: so cells that hold commas stay what they are.
+        return [["".join(f"{cell}\n" for cell in row[: self._uncut]), *row[self._uncut :]] for row in rows]
+
+    def _tally(self, given: tuple[str, ...]) -> Tally:
+        """Raises `Broken` or `Unfit`."""
+        if not self._begin:
+            return self._flows.tally(given)
+        beginning, *later = given
+        cells = beginning[:-1].split("\n") if beginning.endswith("\n") else beginning.split(",")
+        if len(cells) != self._begin:
+            raise self._unlike(len(cells) + self._cuts)
+        return self._flows.tally((*cells, *later))
+
+    def _unlike(self, width: int) -> Broken:
+        return Broken(f"it has {width} cells, and there are {self._cuts + self._uncut} columns")
 
     def _numbers(self, cells: Sequence[Sequence[str]], name: str) -> Iterable[int]:
         if name not in self._at:
@@ -140,12 +170,12 @@ def _plain(column: Sequence[str], longest: int) -> bool:
     return digits.isascii() and digits.isdigit() and "" not in column and len(max(column, key=len)) <= longest
 
 
-def _rows(lines: Sequence[bytes]) -> list[list[str]]:
+def _texts(lines: Sequence[bytes]) -> list[str]:
     joined = b"\n".join(lines)
     texts = joined.decode().split("\n")
     if len(texts) != len(lines) or b"\r" in joined:
         texts = [line.decode().rstrip("\r\n") for line in lines]
-    return _quoted(texts) if b'"' in joined else [text.split(",") for text in texts]
+    return texts
 
 
 def _quoted(texts: Sequence[str]) -> list[list[str]]:

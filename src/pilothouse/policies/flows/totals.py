@@ -132,18 +132,20 @@ class Totals:
         for place, number in enumerate(sorted(range(len(ends)), key=lambda number: ends[number].sort_key)):
             rank[number] = place
         found: list[Flow] = []
-        for pair in sorted(self._tallies, key=lambda pair: (rank[pair[0]], rank[pair[1]], pair[2], pair[3] or 0)):
+
+        def place_of(pair: Pair) -> int:
+            return rank[pair[0]] << 56 | rank[pair[1]] << 24 | pair[2] << 16 | (pair[3] or 0)
+
+        for pair in sorted(self._tallies, key=place_of):
             source, destination, protocol, port = pair
-            found += _flows((ends[source], ends[destination], protocol, port), self._tallies[pair])
+            views = self._tallies[pair]
+            between = (ends[source], ends[destination], protocol, port)
+            if len(views) == 1:
+                ((view, tally),) = views.items()
+                found.append(_flow_of(between, view // 3, _REPORTERS[view % 3], tally, tally.count))
+            else:
+                found += _told_apart(between, views)
         return tuple(found)
-
-
-def _flows(pair: tuple[FlowEnd, FlowEnd, int, int | None], views: Mapping[int, Tally]) -> Iterable[Flow]:
-    """One for each action."""
-    if len(views) == 1:
-        ((view, tally),) = views.items()
-        return (_flow(pair, view // 3, _REPORTERS[view % 3], (tally,), (tally,), tally.count),)
-    return _told_apart(pair, views)
 
 
 def view_of(action: Observed, reporter: Direction | None) -> int:
@@ -202,28 +204,45 @@ def _flow(
     count: int,
 ) -> Flow:
     """`told` are the reports that say when it was seen and which rules it met, `counted` those whose numbers count."""
-    tally = told[0]
     if told == counted and len(told) == 1:
-        size, packets, first, last = tally.bytes, tally.packets, tally.first, tally.last
-        services, enforced, pending = tally.services, tally.enforced, tally.pending
-    else:
-        size, packets = sum(item.bytes for item in counted), sum(item.packets for item in counted)
-        first, last = min(item.first for item in told), max(item.last for item in told)
-        services = _all(item.services for item in told)
-        enforced, pending = _all(item.enforced for item in told), _all(item.pending for item in told)
+        return _flow_of(pair, action, reporter, told[0], count)
+    services = _all(item.services for item in told)
     return Flow(
         *pair,
         services[0] if len(services) == 1 else "",
         count,
-        size,
-        packets,
-        None if first == inf else first,
-        None if last == -inf else last,
+        sum(item.bytes for item in counted),
+        sum(item.packets for item in counted),
+        _moment(min(item.first for item in told)),
+        _moment(max(item.last for item in told)),
         _ACTIONS[action],
         reporter,
-        enforced,
-        pending,
+        _all(item.enforced for item in told),
+        _all(item.pending for item in told),
     )
+
+
+def _flow_of(
+    pair: tuple[FlowEnd, FlowEnd, int, int | None], action: int, reporter: Direction | None, tally: Tally, count: int
+) -> Flow:
+    services = tally.services
+    return Flow(
+        *pair,
+        services[0] if len(services) == 1 else "",
+        count,
+        tally.bytes,
+        tally.packets,
+        _moment(tally.first),
+        _moment(tally.last),
+        _ACTIONS[action],
+        reporter,
+        tally.enforced,
+        tally.pending,
+    )
+
+
+def _moment(value: float) -> float | None:
+    return None if value in (inf, -inf) else value
 
 
 def _all(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:

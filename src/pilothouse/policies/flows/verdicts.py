@@ -72,7 +72,7 @@ class Verdicts:
         if not source.targets or not destination.targets:
             return Verdict(Standing.UNKNOWN, reason=source.reason or destination.reason)
         key = (id(source.targets), id(destination.targets), flow.protocol)
-        if source.nodes or (flow.source.kind is EndKind.POD and flow.source == flow.destination):
+        if source.nodes or (flow.source.kind is EndKind.POD and flow.source.name == flow.destination.name):
             exempt = _unpoliced(flow, source, destination)
             if exempt:
                 return Verdict(Standing.STILL_ALLOWED, reason=exempt)
