@@ -78,12 +78,39 @@ def test_a_workload_reads_its_own_secrets_and_nothing_else():
             for name in ("database", "key")
             for part in ("data", "metadata")
         }
+        | {"auth/token/revoke-self": {"capabilities": ["update"]}}
     }
     role = found["vault/auth/kubernetes-dev/role/payments.api.json"].data
     assert role["bound_service_account_names"] == ["api"]
     assert role["bound_service_account_namespaces"] == ["payments"]
     assert role["alias_name_source"] == "serviceaccount_uid"
     assert role["token_policies"] == ["ph.dev.secrets.payments.api"]
+    assert role["token_bound_cidrs"] == []
+
+
+def test_a_workloads_token_may_be_bound_to_networks():
+    change = (SETTINGS, "tokenNetworks: {}", "tokenNetworks: {dev: [10.40.0.0/16, 10.60.0.0/24]}")
+    role = derived([change]).artifacts["vault/auth/kubernetes-dev/role/payments.api.json"].data
+    assert role["token_bound_cidrs"] == ["10.40.0.0/16", "10.60.0.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("tokenNetworks: {}", "tokenNetworks: {dev: [10.40.0.1/16]}", "is no network"),
+        ('image: ""', "image: registry.bank.example/pilothouse:latest", "`latest`"),
+        ('image: ""', "image: pilothouse", "fixed version"),
+        ('fileMode: "0444"', 'fileMode: "0644"', "only reads"),
+        ("interval: 30 ", "interval: 1 ", "greater than or equal to 5"),
+    ],
+)
+def test_settings_of_the_agent_that_cannot_be_used(old, new, said):
+    assert any(said in problem.message + problem.hint for problem in derived([(SETTINGS, old, new)]).problems)
+
+
+def test_a_policy_that_ends_other_tokens_is_refused():
+    change = (WORKLOAD, "auth/token/revoke-self", "auth/token/revoke")
+    assert "access/unsafe-vault-policy" in {problem.code for problem in derived([change]).problems}
 
 
 def test_each_cluster_has_mounts_of_its_own():

@@ -122,7 +122,7 @@ def test_what_stops_a_set_up_is_shown_with_a_caret(site: Any, tmp_path: Path, se
 @pytest.mark.parametrize(
     ("more", "kind", "said"),
     [
-        ((), Invalid, "a token that may set Vault up is needed"),
+        ((), Invalid, "a token of Vault's is needed"),
         (("--token-file", "nowhere"), Unavailable, "cannot read the token file nowhere"),
         (("--token-file", "empty"), Invalid, "holds no token"),
         (("--token-file", "wrong"), Denied, "answered 403"),

@@ -108,7 +108,7 @@ alerts:
   - {sqlLatencyAbove: {query: q, seconds: 1, quantile: 0.99}, severity: ticket}
   - {name: Stuck, expr: up == 0, severity: info, summary: S, runbook: https://wiki.example/x}
 logs: {format: json, rate: 200KiB/s, retention: 7d, drop: [{key: level, equals: debug}], redact: [card]}
-secrets: [{path: payments/db, mountPath: /secrets/db, clusters: [prod]}]""")
+secrets: [{path: payments/db, mountPath: /secrets/db, clusters: [prod], keys: [user, password]}]""")
     ).services["payments/payments"]
     assert found.service_account == "payer"
     assert found.exposure is Exposure.EDGE
@@ -148,6 +148,7 @@ secrets: [{path: payments/db, mountPath: /secrets/db, clusters: [prod]}]""")
     assert found.logs.drop == (LogDrop("level", "debug"),)
     assert found.secrets[0].mount_path == "/secrets/db"
     assert found.secrets[0].clusters == {"prod"}
+    assert found.secrets[0].keys == ("user", "password")
 
 
 def test_an_empty_ingress_is_nobody() -> None:

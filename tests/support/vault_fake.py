@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from support.vault_fake_kv import KeyValue
 from support.vault_fake_pki import Pki, Refused, seconds
 
 from pilothouse.platform.model import Endpoint
@@ -65,6 +66,9 @@ class State:
     auths: dict[str, dict[str, Any]] = field(default_factory=dict)
     policies: dict[str, str] = field(default_factory=lambda: {"default": "", "root": ""})
     pki: dict[str, Pki] = field(default_factory=dict)
+    kv: dict[str, KeyValue] = field(default_factory=dict)
+    accounts: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Tokens of ServiceAccounts that a TokenReview would accept: `namespace`, `name`, `uid`, `audience`."""
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Plain documents by path: configurations, roles and mappings of auth mounts."""
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -103,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_LIST = _serve  # noqa: N815  # the names that http.server looks for
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_LIST = _serve  # noqa: N815  # the names that http.server looks for
 
 
 class FakeVault(ThreadingHTTPServer):
@@ -153,6 +157,9 @@ class FakeVault(ThreadingHTTPServer):
             return self._token(path, token)
         if mount:
             return self._pki(mount, method, path.removeprefix(f"{mount}/"), token, body)
+        key_value = next((m for m in state.kv if path.startswith(f"{m}/")), "")
+        if key_value:
+            return state.kv[key_value].answer(method, path.removeprefix(f"{key_value}/"), body)
         if path.startswith("identity/"):
             return self._identity(method, path, body)
         if path.startswith("sys/"):
@@ -164,6 +171,8 @@ class FakeVault(ThreadingHTTPServer):
     def _login(self, mount: str, user: str, body: dict[str, Any]) -> tuple[int, Any]:
         state = self.state
         found = state.auths.get(f"{mount}/")
+        if found is not None and found["type"] == "kubernetes" and not user:
+            return self._login_kubernetes(mount, found["accessor"], body)
         if found is None or found["type"] != "ldap":
             raise Forbidden
         if not state.directory.up:
@@ -189,6 +198,30 @@ class FakeVault(ThreadingHTTPServer):
         state.tokens[text] = Token(sorted(policies), {accessor: alias}, entity, ids)
         return 200, {"auth": self._auth(text)}
 
+    def _login_kubernetes(self, mount: str, accessor: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """In the order of the plugin: the role, then what the token claims, then what the API server says of it."""
+        state = self.state
+        role = state.data.get(f"auth/{mount}/role/{body.get('role')}")
+        if role is None:
+            raise Refused(f'invalid role name "{body.get("role")}"')
+        account = state.accounts.get(str(body.get("jwt")))
+        if account is None:
+            raise Forbidden
+        if account["audience"] != role["audience"]:
+            return 403, {
+                "errors": ["invalid audience (aud) claim: audience claim does not match any expected audience"]
+            }
+        if account["namespace"] not in role["bound_service_account_namespaces"]:
+            return 403, {"errors": ["namespace not authorized"]}
+        if account["name"] not in role["bound_service_account_names"]:
+            return 403, {"errors": ["service account name not authorized"]}
+        alias = account["uid"]
+        entity = state.entities.setdefault(f"{accessor}/{alias}", secrets.token_hex(8))
+        policies = [*role["token_policies"], *([] if role["token_no_default_policy"] else ["default"])]
+        text = f"hvs.{secrets.token_hex(12)}"
+        state.tokens[text] = Token(policies, {accessor: alias}, entity, seconds=role["token_ttl"] or 3600)
+        return 200, {"auth": self._auth(text)}
+
     def _auth(self, text: str) -> dict[str, Any]:
         token = self.state.tokens[text]
         return {
@@ -211,9 +244,10 @@ class FakeVault(ThreadingHTTPServer):
         raise Missing
 
     def _allow(self, token: Token, method: str, path: str, body: dict[str, Any]) -> None:
-        if path in ("auth/token/renew-self", "auth/token/revoke-self", "auth/token/lookup-self"):
-            return  # what the policy `default` gives
-        wanted = {"GET": "read", "LIST": "list", "DELETE": "delete"}.get(method, "update")
+        own = ("auth/token/renew-self", "auth/token/revoke-self", "auth/token/lookup-self")
+        if path in own and "default" in token.policies:
+            return  # what that policy gives
+        wanted = {"GET": "read", "LIST": "list", "DELETE": "delete", "PATCH": "patch"}.get(method, "update")
         rules = [
             rule
             for name in token.policies
@@ -337,6 +371,8 @@ class FakeVault(ThreadingHTTPServer):
             }
             if body["type"] == "pki":
                 state.pki[name] = Pki()
+            if body["type"] == "kv":
+                state.kv[name] = KeyValue()
             if body["type"] == "ldap":
                 state.data[f"auth/{name}/config"] = dict(LDAP_DEFAULTS)
             self._limit(name, table[f"{name}/"]["tune"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,22 @@ class PolicyTemplate:
     rules: tuple[PathRule, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """The containers that fetch secrets in pods. `interval` and `budget` are seconds, `file_mode` as chmod takes it.
+
+    `image` "" is the bundle's own of this version; `authority_config_map` names a ConfigMap in the service's
+    namespace whose `ca.crt` signed Vault's certificate, "" where the system's authorities did.
+    """
+
+    image: str = ""
+    interval: int = 30
+    budget: int = 60
+    file_mode: int = 0o444
+    authority_config_map: str = ""
+    memory: str = "64Mi"
+
+
 @dataclass(frozen=True)
 class VaultContent:
     """Everything of `secrets/vault`. `role` holds Vault's own field names; `role_node` finds their places."""
@@ -64,6 +81,9 @@ class VaultContent:
     role_node: Node
     settings_node: Node
     policies: tuple[PolicyTemplate, ...]
+    token_networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Cluster → the networks that tokens of its workloads may be used from, as Vault sees them; none: from any."""
+    agent: AgentSettings = AgentSettings()
 
     def policies_for(self, subject: str) -> tuple[PathRule, ...]:
         return tuple(rule for template in self.policies if template.subject == subject for rule in template.rules)
@@ -84,6 +104,29 @@ def _mount(value: str) -> str:
     return value
 
 
+def _image(value: str) -> str:
+    if value and not re.fullmatch(
+        r"[a-z0-9][a-z0-9._/:-]*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|@sha256:[0-9a-f]{64})", value
+    ):
+        raise ValueError(f"{value!r} is no image of a fixed version | write name:tag or name@sha256:…")
+    if value.endswith(":latest"):
+        raise ValueError("`latest` is whatever was pushed last | name a version or a digest")
+    return value
+
+
+def _file_mode(value: str) -> str:
+    if not re.fullmatch(r"0[4][04][04]", value):
+        raise ValueError(f"{value!r} is no mode that only reads | write 0444, 0440 or 0400")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError as failure:
+        raise ValueError(f"{value!r} is no network | write a CIDR, such as 10.40.0.0/16") from failure
+
+
 Ttl = Annotated[str, AfterValidator(_ttl)]
 Mount = Annotated[str, AfterValidator(_mount)]
 
@@ -101,12 +144,27 @@ class _Authority(_Strict):
     max_lease_ttl: Ttl = Field(alias="maxLeaseTtl")
 
 
+class _Agent(_Strict):
+    image: Annotated[str, AfterValidator(_image)] = ""
+    interval: Annotated[int, Field(ge=5, le=3600)] = 30
+    budget: Annotated[int, Field(ge=5, le=600)] = 60
+    file_mode: Annotated[str, AfterValidator(_file_mode), Field(alias="fileMode")] = "0444"
+    authority_config_map: Annotated[
+        str, Field(alias="authorityConfigMap", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", max_length=253)
+    ] = ""
+    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi)$")] = "64Mi"
+
+
 class _Workloads(_Strict):
     mount: Mount
     audience: Annotated[str, Field(min_length=1)]
     key_value_mount: Mount = Field(alias="keyValueMount")
     token_ttl: Ttl = Field(alias="tokenTtl")
     token_max_ttl: Ttl = Field(alias="tokenMaxTtl")
+    token_networks: dict[str, list[Annotated[str, AfterValidator(_network)]]] = Field(
+        default_factory=dict, alias="tokenNetworks"
+    )
+    agent: _Agent = _Agent()
 
 
 class _SettingsSpec(_Strict):
@@ -198,7 +256,15 @@ def read(content: Content) -> tuple[VaultContent | None, list[Problem]]:
         role_node=role_node,
         settings_node=settings_node,
         policies=tuple(templates),
+        token_networks={name: tuple(found) for name, found in sorted(spec.workloads.token_networks.items())},
+        agent=_agent(spec.workloads.agent),
     ), []
+
+
+def _agent(found: _Agent) -> AgentSettings:
+    return AgentSettings(
+        found.image, found.interval, found.budget, int(found.file_mode, 8), found.authority_config_map, found.memory
+    )
 
 
 def _document(content: Content, name: str, model: Any, problems: list[Problem]) -> tuple[Any | None, Node | None]:

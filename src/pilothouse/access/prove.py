@@ -166,6 +166,7 @@ def _gives(rule: PathRule) -> bool:
     return bool(rule.capabilities) and "deny" not in rule.capabilities
 
 
+_REVOKE_SELF = "auth/token/revoke-self"
 _ELSEWHERE = (
     "sys/policies/acl/anything",
     "sys/mounts/anything",
@@ -292,7 +293,8 @@ def workload_policy(policy: Policy, own: Collection[str], secrets: SecretPaths) 
     """What a workload's policy gives beyond reading its own secrets, whose paths are `own`."""
     yield from _beyond(policy, own, secrets)
     for item in policy.rules:
-        if set(item.capabilities) - {"read", "deny"}:
+        ends_itself = item.path == _REVOKE_SELF and set(item.capabilities) == {"update"}
+        if set(item.capabilities) - {"read", "deny"} and not ends_itself:
             yield error(
                 "access/unsafe-vault-policy",
                 f"the policy {policy.name} gives more than to read: {', '.join(item.capabilities)}",

@@ -187,7 +187,13 @@ def workload_role(service: Service, cluster: Cluster, content: VaultContent) -> 
         "token_type": "service",
         "token_ttl": content.token_ttl,
         "token_max_ttl": content.token_max_ttl,
+        "token_bound_cidrs": list(content.token_networks.get(cluster.name, ())),
     }
+
+
+def workload_role_name(service: Service) -> str:
+    """The name of a service's role in the cluster's Kubernetes auth mount."""
+    return f"{service.namespace}.{service.name}"
 
 
 def documents(platform: Platform, cluster: Cluster, content: VaultContent) -> Iterator[Document]:
@@ -228,9 +234,7 @@ def documents(platform: Platform, cluster: Cluster, content: VaultContent) -> It
             },
         )
         for service in workloads:
-            yield _json(
-                f"auth/{auth}/role/{service.namespace}.{service.name}", workload_role(service, cluster, content)
-            )
+            yield _json(f"auth/{auth}/role/{workload_role_name(service)}", workload_role(service, cluster, content))
             yield _policy(workload_policy(service, cluster, content))
 
 

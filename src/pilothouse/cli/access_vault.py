@@ -14,6 +14,7 @@ from pilothouse.problems import Invalid, Unavailable, has_errors
 if TYPE_CHECKING:
     from pilothouse.clients.vault import VaultClient
     from pilothouse.inputs import Inputs
+    from pilothouse.platform.model import Cluster
     from pilothouse.workflows.vault_setup import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -88,24 +89,31 @@ def _show(found: Plan, word: str) -> None:
 def _open(cluster: str, platform: Path, token_file: Path | None) -> tuple[VaultClient, Inputs, str]:
     """(client with the token that sets up, inputs of the cluster, PEM of the API server's authority)."""
     from pilothouse.cli.opening import open_inputs
-    from pilothouse.clients.vault import VaultClient
 
     _, inputs = open_inputs(platform, cluster)
-    endpoint = inputs.cluster.servers.vault
+    client = client_of(inputs.cluster, token_file)
+    kubernetes = inputs.cluster.servers.kubernetes
+    authority = _read(Path(kubernetes.ca_file), "CA") if kubernetes and kubernetes.ca_file else ""
+    return client, inputs, authority
+
+
+def client_of(cluster: Cluster, token_file: Path | None) -> VaultClient:
+    """The cluster's Vault with the token of that file, or of the one that is declared."""
+    from pilothouse.clients.vault import VaultClient
+
+    endpoint = cluster.servers.vault
     if endpoint is None:
-        raise Invalid(f"cluster {cluster} declares no Vault", "add `servers: {vault: {url: https://…}}`")
+        raise Invalid(f"cluster {cluster.name} declares no Vault", "add `servers: {vault: {url: https://…}}`")
     path = token_file or (Path(endpoint.token_file) if endpoint.token_file else None)
     if path is None:
         raise Invalid(
-            "a token that may set Vault up is needed",
+            "a token of Vault's is needed",
             "name the file that holds it with --token-file, or as `tokenFile`",
         )
     token = _read(path, "token").strip()
     if not token or len(token.split()) != 1:
         raise Invalid(f"{path} holds no token", "it holds the token alone, on one line")
-    kubernetes = inputs.cluster.servers.kubernetes
-    authority = _read(Path(kubernetes.ca_file), "CA") if kubernetes and kubernetes.ca_file else ""
-    return VaultClient(endpoint, token), inputs, authority
+    return VaultClient(endpoint, token)
 
 
 def _read(path: Path, what: str) -> str:

@@ -11,13 +11,12 @@ https://developer.hashicorp.com/vault/api-docs
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from pilothouse.clients.calls import ONCE, Retry, measured
+from pilothouse.clients.vault_names import ROLE, USER, address, checked_path, mount_path, name
 from pilothouse.platform.model import Endpoint
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 
@@ -29,12 +28,6 @@ Value = TypeVar("Value")
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
 MAX_ANSWER = 8 * 1024 * 1024
-LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
-
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._:-]{0,254}")
-"""No segment begins with a dot, so that none is `.` or `..`; no `%`, `?` or `#`, which would end the path."""
 _READS = Retry(attempts=2, first=0.2, longest=0.5, budget=1.0)
 
 
@@ -104,7 +97,7 @@ class VaultClient:
         An empty password is refused here: many directories take it for an anonymous bind, which succeeds
         (https://www.rfc-editor.org/rfc/rfc4513#section-5.1.2).
         """
-        name(_USER, user, "user name")
+        name(USER, user, "user name")
         if not password:
             raise Denied("the password is empty", "type your password")
         path = f"auth/{mount_path(mount)}/login/{user}"
@@ -113,7 +106,7 @@ class VaultClient:
     def login_kubernetes(self, mount: str, role: str, jwt: str) -> VaultToken:
         """Log in with the token of a ServiceAccount."""
         path = f"auth/{mount_path(mount)}/login"
-        body = {"role": name(_ROLE, role, "role"), "jwt": jwt}
+        body = {"role": name(ROLE, role, "role"), "jwt": jwt}
         return self._call("login", lambda: self._login(path, body, role))
 
     def _login(self, path: str, body: Mapping[str, str], who: str) -> VaultToken:
@@ -170,8 +163,8 @@ class VaultClient:
 
         `Denied` where the token may not, `Invalid` where the role refuses name or key.
         """
-        path = f"{mount_path(mount)}/sign/{name(_ROLE, role, 'role')}"
-        name(_USER, common_name, "user name")
+        path = f"{mount_path(mount)}/sign/{name(ROLE, role, 'role')}"
+        name(USER, common_name, "user name")
         body = {
             "csr": csr,
             "common_name": common_name,
@@ -227,6 +220,25 @@ class VaultClient:
 
         return self._call("write", ask)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some fields of a path and leave the others, unseen (a JSON merge patch, such as
+        https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#patch-secret); the `data` of the answer.
+
+        `Conflict` where the version that was given with `cas` is not the current one.
+        """
+
+        def ask() -> dict[str, Any]:
+            kind = "application/merge-patch+json"
+            response = self._send("PATCH", checked_path(path), self._token, body, kind)
+            if response.status_code == 400 and "check-and-set" in _said(response):
+                raise Conflict(
+                    f"somebody else has changed {path} in the meantime", "look at what is there now, and do it again"
+                )
+            data = self._json(self._checked(response, "PATCH", path)).get("data")
+            return data if isinstance(data, dict) else {}
+
+        return self._call("patch", ask)
+
     def delete(self, path: str) -> None:
         self._call(
             "delete", lambda: self._checked(self._send("DELETE", checked_path(path), self._token), "DELETE", path)
@@ -238,7 +250,9 @@ class VaultClient:
         with measured("vault", operation):
             return (_READS if repeat else ONCE).run(ask, "vault", operation)
 
-    def _send(self, method: str, path: str, token: str, body: Mapping[str, Any] | None = None) -> requests.Response:
+    def _send(
+        self, method: str, path: str, token: str, body: Mapping[str, Any] | None = None, kind: str = "application/json"
+    ) -> requests.Response:
         import requests
         from hvac.adapters import RawAdapter
 
@@ -255,7 +269,10 @@ class VaultClient:
             )
             try:
                 response: requests.Response = adapter.request(
-                    method, f"/v1/{path}", stream=True, **({} if body is None else {"json": dict(body)})
+                    method,
+                    f"/v1/{path}",
+                    stream=True,
+                    **({} if body is None else {"json": dict(body), "headers": {"Content-Type": kind}}),
                 )
                 # Read here, within the time-outs and a limit; the session is closed when this returns.
                 content = response.raw.read(MAX_ANSWER + 1, decode_content=True)
@@ -338,42 +355,3 @@ def _said(response: requests.Response) -> str:
     except (ValueError, AttributeError):
         return ""
     return "; ".join(" ".join(str(item).split()) for item in errors)[:300]
-
-
-# ---------------------------------------------------------------- names
-
-
-def address(url: str) -> str:
-    """The plain address of a Vault. `Invalid` for what is none, or would carry a token unencrypted."""
-    try:
-        parts = urlsplit(url.strip())
-        host, _ = parts.hostname, parts.port
-    except ValueError as failure:
-        raise Invalid(f"{url!r} is no address of a Vault", "write it as https://vault.bank.example:8200") from failure
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-        raise Invalid(f"{url!r} is no address of a Vault", "write it as https://vault.bank.example:8200")
-    if parts.scheme == "http" and host not in LOOPBACK:
-        raise Invalid(f"{url} is not encrypted, and tokens would be sent there", "use its https:// address")
-    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
-
-
-def name(form: re.Pattern[str], value: str, what: str) -> str:
-    """The value, or `Invalid` where it has not that form."""
-    if not form.fullmatch(value):
-        raise Invalid(f"{value!r} cannot be a {what} at Vault", "letters, digits, dots, dashes and underscores")
-    return value
-
-
-def mount_path(mount: str) -> str:
-    """The path of a mount, `Invalid` where it holds anything but plain segments."""
-    return checked_path(mount.strip("/"), "mount")
-
-
-def checked_path(path: str, what: str = "path") -> str:
-    """The path, `Invalid` unless each segment of it is a plain name."""
-    if len(path) > 1024:
-        raise Invalid(f"a {what} of {len(path)} characters is none of Vault's")
-    for segment in path.split("/"):
-        if not _SEGMENT.fullmatch(segment):
-            raise Invalid(f"{path!r} cannot be a {what} at Vault", "plain names with slashes between them")
-    return path

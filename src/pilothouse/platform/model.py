@@ -237,12 +237,16 @@ class Logs:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret of Vault by path (below the key-value mount), and where it appears in the pod."""
+    """A secret of Vault by path (below the key-value mount), and where it appears in the pod.
+
+    `keys` are those that become files; empty means every key that the secret has.
+    """
 
     path: str
     mount_path: str
     clusters: frozenset[str] = frozenset()
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+    keys: tuple[str, ...] = ()
 
     def holds_on(self, cluster: str) -> bool:
         return not self.clusters or cluster in self.clusters

@@ -11,6 +11,7 @@ from datetime import date
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from pilothouse.mounted.layout import is_file_name
 from pilothouse.platform.model import Network, PortRef, Protocol
 
 _DURATION_UNITS = {"w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -303,11 +304,22 @@ def vault_path(value: Any) -> str:
     """A path below Vault's key-value mount: segments of plain characters, no `..` and no wildcard."""
     if (
         not isinstance(value, str)
-        or not re.match(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\Z", value)
+        or not re.match(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\Z", value)
         or ".." in value.split("/")
     ):
         raise ValueError(
-            f"{value!r} is no path of a secret | write letters, digits, `-`, `_` and `.`, such as payments/database"
+            f"{value!r} is no path of a secret | write letters, digits, `-`, `_` and `.`, such as payments/database;"
+            " no part begins with `.` or `-`"
+        )
+    return value
+
+
+def secret_key(value: Any) -> str:
+    """The key of a secret, which becomes the name of a file."""
+    if not isinstance(value, str) or not is_file_name(value):
+        raise ValueError(
+            f"{value!r} is no key of a secret | write letters, digits, `-`, `_` and `.`, such as password;"
+            " it becomes the name of a file"
         )
     return value
 

@@ -65,6 +65,7 @@ Url = Annotated[str, *_read(scalars.url, _text("An http or https address, withou
 AbsolutePath = Annotated[str, *_read(scalars.absolute_path, _text("A path from the root", pattern="^/"))]
 HttpPath = Annotated[str, *_read(scalars.http_path, _text("The path of a request", pattern="^/"))]
 VaultPath = Annotated[str, *_read(scalars.vault_path, _text("A path below Vault's key-value mount"))]
+SecretKey = Annotated[str, *_read(scalars.secret_key, _text("A key of the secret, which becomes a file's name"))]
 Email = Annotated[str, *_read(scalars.email, _text("A mail address", format="email"))]
 User = Annotated[str, *_read(scalars.user, _text("The directory's name of an account"))]
 Group = Annotated[str, *_read(scalars.group, _text("The name of a directory group"))]

@@ -47,6 +47,7 @@ from pilothouse.platform.schemas.base import (
     PortNumber,
     Rate,
     Seconds,
+    SecretKey,
     SelectorModel,
     ServiceKey,
     Strict,
@@ -251,6 +252,9 @@ class LogsModel(Strict):
 class SecretModel(Strict):
     path: VaultPath = Field(description="Below Vault's key-value mount")
     mount_path: AbsolutePath = Field(description="Where it appears in the pod")
+    keys: list[SecretKey] = Field(
+        default_factory=list, description="The keys that become files; left out: every key that it has"
+    )
     clusters: Clusters
 
 
@@ -327,7 +331,13 @@ class ServiceDocument(Strict):
             alerts=tuple(alert.value(node.at("spec", "alerts", index)) for index, alert in enumerate(spec.alerts)),
             logs=self._logs(node),
             secrets=tuple(
-                Secret(item.path, item.mount_path, frozenset(item.clusters), node.at("spec", "secrets", index))
+                Secret(
+                    item.path,
+                    item.mount_path,
+                    frozenset(item.clusters),
+                    node.at("spec", "secrets", index),
+                    tuple(item.keys),
+                )
                 for index, item in enumerate(spec.secrets)
             ),
             clusters=frozenset(spec.clusters),

@@ -1,0 +1,53 @@
+"""Names and addresses at Vault: what may stand in a path, and where a token may be sent.
+
+HTTP libraries collapse `..` in a path before it is sent, so every name is checked before it becomes a part of one.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from pilothouse.problems import Invalid
+
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._:-]{0,254}")
+"""No segment begins with a dot, so that none is `.` or `..`; no `%`, `?` or `#`, which would end the path."""
+
+
+def address(url: str) -> str:
+    """The plain address of a Vault. `Invalid` for what is none, or would carry a token unencrypted."""
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError as failure:
+        raise Invalid(f"{url!r} is no address of a Vault", "write it as https://vault.bank.example:8200") from failure
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+        raise Invalid(f"{url!r} is no address of a Vault", "write it as https://vault.bank.example:8200")
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise Invalid(f"{url} is not encrypted, and tokens would be sent there", "use its https:// address")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+
+
+def name(form: re.Pattern[str], value: str, what: str) -> str:
+    """The value, or `Invalid` where it has not that form."""
+    if not form.fullmatch(value):
+        raise Invalid(f"{value!r} cannot be a {what} at Vault", "letters, digits, dots, dashes and underscores")
+    return value
+
+
+def mount_path(mount: str) -> str:
+    """The path of a mount, `Invalid` where it holds anything but plain segments."""
+    return checked_path(mount.strip("/"), "mount")
+
+
+def checked_path(path: str, what: str = "path") -> str:
+    """The path, `Invalid` unless each segment of it is a plain name."""
+    if len(path) > 1024:
+        raise Invalid(f"a {what} of {len(path)} characters is none of Vault's")
+    for segment in path.split("/"):
+        if not _SEGMENT.fullmatch(segment):
+            raise Invalid(f"{path!r} cannot be a {what} at Vault", "plain names with slashes between them")
+    return path
