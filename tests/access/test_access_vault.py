@@ -89,9 +89,9 @@ def test_a_workload_reads_its_own_secrets_and_nothing_else():
 
 
 def test_a_workloads_token_may_be_bound_to_networks():
-    change = (SETTINGS, "tokenNetworks: {}", "tokenNetworks: {dev: [10.40.0.0/16, 10.60.0.0/24]}")
+    change = (SETTINGS, "tokenNetworks: {}", "tokenNetworks: {dev: [10.40.0.0/16, 10.60.0.7/32, fd00::/64]}")
     role = derived([change]).artifacts["vault/auth/kubernetes-dev/role/payments.api.json"].data
-    assert role["token_bound_cidrs"] == ["10.40.0.0/16", "10.60.0.0/24"]
+    assert role["token_bound_cidrs"] == ["10.40.0.0/16", "10.60.0.7", "fd00::/64"]
 
 
 @pytest.mark.parametrize(

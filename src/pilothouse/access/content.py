@@ -122,7 +122,9 @@ def _file_mode(value: str) -> str:
 
 def _network(value: str) -> str:
     try:
-        return str(ip_network(value))
+        found = ip_network(value)
+        # As Vault gives it back: one address stands without its mask.
+        return str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)
     except ValueError as failure:
         raise ValueError(f"{value!r} is no network | write a CIDR, such as 10.40.0.0/16") from failure
 
