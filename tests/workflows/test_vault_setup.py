@@ -12,7 +12,7 @@ from support.vault_site import Site, fake_site, site_of
 
 from pilothouse.access.vault import identity_group
 from pilothouse.clients.vault import VaultClient
-from pilothouse.platform.model import Authority, Member
+from pilothouse.platform.model import Authority, Member, Secret
 from pilothouse.problems import Conflict, Denied, Invalid, Unavailable
 from pilothouse.workflows import vault_setup
 
@@ -177,7 +177,30 @@ def test_a_mount_of_another_kind_is_left_alone(site: Site) -> None:
 
 def test_a_cluster_with_another_authority_has_nothing_to_set_up(site: Site) -> None:
     with pytest.raises(Invalid, match="is embedded, not vault"):
-        site.plan(on=site.cluster(authority=Authority("embedded", site.pki, "x")))
+        site.plan(on=site.cluster(authority=Authority("embedded", site.pki, "x")), services=())
+
+
+def test_where_another_authority_signs_only_what_workloads_need_is_written(site: Site) -> None:
+    elsewhere = site.cluster(authority=Authority("embedded", site.pki, "x"))
+    by_hand = f"sys/policies/acl/ph.{site.name}.profile.by-hand"
+    site.root.write(by_hand, {"policy": '{"path": {}}'})
+    done = site.set_up(on=elsewhere)
+    assert set(paths(done)) == {
+        f"sys/mounts/kv-{site.name}",
+        f"sys/auth/kubernetes-{site.name}",
+        f"auth/kubernetes-{site.name}/config",
+        f"auth/kubernetes-{site.name}/role/payments.api",
+        f"sys/policies/acl/ph.{site.name}.secrets.payments.api",
+    }
+    assert site.plan(on=elsewhere).is_empty
+    moved = (service("payments/web", secrets=(Secret("payments/database", "/secrets/db"),)),)
+    left = site.set_up(on=elsewhere, services=moved)
+    assert set(paths(left, "remove")) == {
+        f"auth/kubernetes-{site.name}/role/payments.api",
+        f"sys/policies/acl/ph.{site.name}.secrets.payments.api",
+    }
+    assert site.root.read(by_hand)
+    assert f"{site.pki}/" not in (site.root.read("sys/mounts") or {})
 
 
 def test_a_team_without_a_directory_group_is_named(site: Site) -> None:

@@ -33,6 +33,8 @@ Body = dict[str, Any]
 
 POLICY_PREFIX = "ph."
 GROUP_PREFIX = "ph_"
+WORKLOADS = "secrets."
+"""What the names of workloads' policies go on with, after the cluster's prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ def workload_policy(service: Service, cluster: Cluster, content: VaultContent) -
                 "service": service.name,
             }
             rules |= {rule.path: rule for rule in _fill(content.policies_for("secret"), values)}
-    return Policy(f"{prefix(cluster.name)}secrets.{service.namespace}.{service.name}", tuple(rules.values()))
+    return Policy(f"{prefix(cluster.name)}{WORKLOADS}{service.namespace}.{service.name}", tuple(rules.values()))
 
 
 def _fill(rules: tuple[PathRule, ...], values: Mapping[str, str]) -> tuple[PathRule, ...]:

@@ -76,7 +76,10 @@ def _service(inputs: Inputs, name: str) -> Service:
         return found[0]
     if found:
         raise Invalid(f"several services are called {name}", one_of(item.key for item in found))
-    raise Invalid(f"no service {name} runs on cluster {inputs.cluster.name}", nearest(name, [*running, *(item.name for item in running.values())]) or one_of(running))
+    raise Invalid(
+        f"no service {name} runs on cluster {inputs.cluster.name}",
+        nearest(name, [*running, *(item.name for item in running.values())]) or one_of(running),
+    )
 
 
 # ---------------------------------------------------------------- explain

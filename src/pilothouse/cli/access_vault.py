@@ -22,7 +22,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group("vault")
 def group() -> None:
-    """Vault as the authority of a cluster: mounts, roles, policies and mappings, from what is declared."""
+    """A cluster's Vault: mounts, roles, policies and mappings, for what it signs and for secrets of workloads."""
 
 
 def _options(command: Command) -> Command:

@@ -5,6 +5,8 @@ mount, which stands in the name template of every PKI role. Ours are policies ca
 policies or groups are ours, identity groups called `ph_<cluster>_…`, and in the mappings of directory groups the
 policies of ours; nothing else is ever changed or removed. A second apply changes nothing.
 
+Where another authority signs for a cluster, only what its workloads need is written, and only that is removed.
+
 The key of the authority is made inside Vault and never leaves it.
 """
 
@@ -14,6 +16,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from pilothouse.access import accounts
 from pilothouse.access import content as vault_content
 from pilothouse.access import derive as access_derive
 from pilothouse.access.content import VaultContent
@@ -43,15 +46,17 @@ def plan(server: Server, inputs: Inputs, kubernetes_ca: str = "") -> Plan:
     nothing may be applied.
     """
     cluster = inputs.cluster
-    if cluster.authority.backend != "vault":
+    signs = cluster.authority.backend == "vault"
+    if not signs and not accounts.with_secrets(inputs.platform, cluster):
         raise Invalid(
-            f"the authority of cluster {cluster.name} is {cluster.authority.backend}, not vault",
-            "declare `authority: {backend: vault}` where Vault is to sign",
+            f"the authority of cluster {cluster.name} is {cluster.authority.backend}, not vault,"
+            " and no service has secrets",
+            "declare `authority: {backend: vault}` where Vault is to sign, or `secrets:` of a Service",
         )
     content, problems = vault_content.read(inputs.content)
     if content is None:
         return Plan(cluster.name, (), ordered(problems))
-    accessor, found = _login(server, cluster, content)
+    accessor, found = _login(server, cluster, content) if signs else ("", [])
     problems += found
     # What was derived is proved here too: rights that are too wide must not leave by this door either.
     filled = replace(content, accessors={**content.accessors, cluster.name: accessor})
@@ -59,7 +64,7 @@ def plan(server: Server, inputs: Inputs, kubernetes_ca: str = "") -> Plan:
     problems += [
         item for item in derived if item.code != "access/ldap-accessor-missing" and (item.severity is not Severity.INFO)
     ]
-    if not accessor:
+    if signs and not accessor:
         return Plan(cluster.name, (), ordered(problems))
     looking = Comparison(server, inputs, filled, accessor, kubernetes_ca)
     changes = tuple(looking.changes())

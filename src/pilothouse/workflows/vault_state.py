@@ -73,14 +73,24 @@ class Comparison:
         self.wanted: dict[str, dict[str, Any]] = {}
         for document in vault.documents(inputs.platform, self.cluster, content):
             self.wanted[document.path.removeprefix("vault/").removesuffix(".json")] = dict(document.data)
+        self.signs = self.cluster.authority.backend == "vault"
+        if not self.signs:
+            mine = (
+                f"sys/auth/{self.workloads}",
+                f"sys/mounts/{content.key_value_mount.format(cluster=self.cluster.name)}",
+                f"auth/{self.workloads}/",
+                f"sys/policies/acl/{self.prefix}{vault.WORKLOADS}",
+            )
+            self.wanted = {path: body for path, body in self.wanted.items() if path.startswith(mine)}
         self.mounts = server.read("sys/mounts") or {}
         self.auths = server.read("sys/auth") or {}
 
     def changes(self) -> Iterator[Change]:
-        taken, given = self._mappings()
+        taken, given = self._mappings() if self.signs else ([], [])
         yield from taken
         yield from self._gone()
-        yield from self._mount(self.pki)
+        if self.signs:
+            yield from self._mount(self.pki)
         for path in sorted(path for path in self.wanted if path.startswith("sys/mounts/")):
             if path != f"sys/mounts/{self.pki}":
                 yield from self._mount(path.removeprefix("sys/mounts/"))
@@ -253,11 +263,11 @@ class Comparison:
     # ------------------------------------------------------------ what is no longer declared
 
     def _gone(self) -> Iterator[Change]:
-        for name in self.server.list("identity/group/name"):
+        for name in self.server.list("identity/group/name") if self.signs else ():
             path = f"identity/group/name/{name}"
             if name.startswith(f"{vault.GROUP_PREFIX}{self.cluster.name}_") and path not in self.wanted:
                 yield Change("remove", path)
-        if f"{self.pki}/" in self.mounts:
+        if self.signs and f"{self.pki}/" in self.mounts:
             yield from self._gone_pki()
         if f"{self.workloads}/" in self.auths:
             for name in self.server.list(f"auth/{self.workloads}/role"):
@@ -268,7 +278,9 @@ class Comparison:
                         yield Change("remove", path)
         for name in self.server.list("sys/policies/acl"):
             path = f"sys/policies/acl/{name}"
-            if name.startswith(self.prefix) and path not in self.wanted:
+            # What was rendered for people may have been written by hand where another authority signs.
+            ours = self.prefix if self.signs else f"{self.prefix}{vault.WORKLOADS}"
+            if name.startswith(ours) and path not in self.wanted:
                 yield Change("remove", path)
 
     def _gone_pki(self) -> Iterator[Change]:
