@@ -316,3 +316,9 @@ def test_the_agent_loads_no_library_beside_those_of_the_command_line(desk: Desk)
 
 def test_how_it_runs_has_to_be_said(desk: Desk) -> None:
     assert "--once or --watch" in desk.run("agent", "--config", written(desk), code=2)
+
+
+def test_an_authority_that_pods_do_not_have_is_said(desk: Desk) -> None:
+    path = desk.platform / "platform.yaml"
+    path.write_text(path.read_text().replace("vault: {url", "vault: {caFile: /etc/pilothouse/vault-ca.crt, url"))
+    assert "authorityConfigMap" in desk.run("render", "api")

@@ -68,7 +68,7 @@ class WorkloadVault:
         if status in (400, 401, 403):
             raise Denied(f"Vault at {self.url} refused the login as role {role}: {_said(body, status)}")
         auth = self._checked("POST", path, status, body).get("auth")
-        if not isinstance(auth, Mapping) or not isinstance(auth.get("client_token"), str):
+        if not isinstance(auth, Mapping) or not (auth.get("client_token") and isinstance(auth["client_token"], str)):
             raise Unavailable(f"Vault at {self.url} answered a login without a token")
         return Session(auth["client_token"], int(auth.get("lease_duration") or 0))
 
