@@ -203,8 +203,8 @@ def render(service: str, platform: Path, cluster: str, container: str, kind: str
     server = inputs.cluster.servers.vault
     if server and server.ca_file and not settings.agent.authority_config_map:
         click.echo(
-            f"Note: {cluster} declares {server.ca_file} for Vault's certificate, and pods do not have that file. Unless the"
-            " image trusts that authority, put it into a ConfigMap and name it as"
+            f"Note: {cluster} declares {server.ca_file} for Vault's certificate, and pods do not have that file. Unless"
+            " the image trusts that authority, put it into a ConfigMap and name it as"
             " `workloads.agent.authorityConfigMap` in secrets/vault/settings.yaml.",
             err=True,
         )
