@@ -179,10 +179,11 @@ def certain_findings(
 ) -> tuple[Found, ...]:
     """Everything that the logs of that cluster certainly show, but for what was called expected."""
     by_vault = opened.loaded.platform.clusters[cluster].authority.backend == "vault"
+    hidden = rows.hidden_mounts(store, cluster)
     found = [
         *certain.unknown(cluster, rows.unknown_certificates(store, cluster)),
         *certain.past_portal(cluster, rows.unknown_signatures(store, cluster, now - certain.SETTLE)),
-        *certain.hidden_serials(cluster, rows.hidden_mounts(store, cluster)),
+        *certain.hidden_serials(cluster, hidden),
         *certain.used_late(cluster, _late(store, cluster)),
         *certain.system_names(cluster, rows.system_names(store, cluster)),
         *certain.system_signatures(cluster, rows.signatures(store, cluster)),
@@ -193,7 +194,7 @@ def certain_findings(
     longest = {(item.kind, item.name): item.silence for item in settings.sources if item.cluster == cluster}
     for (kind, name), spans in rows.covered(store, cluster).items():
         found += certain.gap(cluster, kind, name, gaps(spans, longest.get((kind, name), silence(kind))))
-        if kind is Kind.VAULT and by_vault:
+        if kind is Kind.VAULT and by_vault and not hidden:
             for span in spans:
                 found += certain.unseen(cluster, rows.unseen(store, cluster, span))
     expected = unusual.answers(store)

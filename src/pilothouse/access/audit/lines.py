@@ -138,14 +138,14 @@ def _cluster(held: Mapping[str, Any]) -> ClusterRecord | None:
     if resource and (sub := _text(what, "subresource")):
         resource += f"/{sub}"
     at = moment(held.get("requestReceivedTimestamp"))
-    addresses = held.get("sourceIPs")
+    addresses, groups = held.get("sourceIPs"), user.get("groups")
     return ClusterRecord(
         audit_id=audit_id,
         stage=str(held["stage"]),
         at=at,
         ended=moment(held["stageTimestamp"]) if held.get("stageTimestamp") else at,
         user=_text(user, "username"),
-        groups=tuple(_clean(item) for item in user.get("groups") or () if isinstance(item, str)),
+        groups=tuple(_clean(item) for item in groups if isinstance(item, str)) if isinstance(groups, list) else (),
         verb=_text(held, "verb"),
         resource=resource or _text(held, "requestURI").split("?")[0],
         namespace=_text(what, "namespace"),
@@ -160,7 +160,8 @@ def _cluster(held: Mapping[str, Any]) -> ClusterRecord | None:
 
 
 def _credential(extra: Mapping[str, Any]) -> str:
-    for value in extra.get(CREDENTIAL) or ():
+    found = extra.get(CREDENTIAL)
+    for value in found if isinstance(found, list) else ():
         if isinstance(value, str) and value.startswith(_X509):
             return value.removeprefix(_X509).lower()[:64]
     return ""
@@ -183,7 +184,10 @@ def _text(held: Mapping[str, Any], key: str) -> str:
 
 
 def _clean(text: str) -> str:
-    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text[:_LONGEST])
+    text = text[:_LONGEST]
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text)
 
 
 def moment(value: Any) -> datetime:
