@@ -1,7 +1,7 @@
 """`python -m bench` answers every question of this folder, `python -m bench QUESTION …` some of them.
 
 The tables go to the terminal, the same figures as JSON to `build/bench/results.json` (`--out` names another file; one
-question alone goes to a file of its name). All of them take about eight minutes on two cores.
+question alone goes to a file of its name). All of them take about ten minutes on two cores.
 """
 
 from __future__ import annotations

@@ -365,7 +365,7 @@ def uses(store: Store, since: datetime) -> Iterator[Use]:
                 func.sum(case((c.code.in_((401, 403)), 1), else_=0)),
             )
             .where(c.ours, c.at >= since)
-            .group_by(_micro(c.at) / _HOUR, c.user, c.cluster, c.address, c.agent, c.fingerprint)
+            .group_by(_micro(c.at) // _HOUR, c.user, c.cluster, c.address, c.agent, c.fingerprint)
         )
         for row in rows:
             yield Use(*row)
@@ -383,10 +383,10 @@ def reads(store: Store, since: datetime) -> Iterator[tuple[datetime, str, str, s
                 v.address,
                 v.path,
                 func.count(distinct(v.request_id)),
-                func.sum(case((v.error != "", 1), else_=0)),
+                func.count(distinct(case((v.error != "", v.request_id)))),
             )
             .where(v.workload, v.operation == "read", v.at >= since)
-            .group_by(_micro(v.at) / (24 * _HOUR), v.user, v.cluster, v.address, v.path)
+            .group_by(_micro(v.at) // (24 * _HOUR), v.user, v.cluster, v.address, v.path)
         )
         for row in rows:
             yield tuple(row)

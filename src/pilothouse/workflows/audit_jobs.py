@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from pilothouse.access.audit.model import Kind
@@ -49,7 +50,7 @@ def read(upkeep: Upkeep) -> tuple[JobState, str]:
 
 
 def _read_on(upkeep: Upkeep, mounts: Mounts, source: LogSettings) -> Imported:
-    key = f"audit-position:{source.path}"[:100]
+    key = f"audit-position:{sha256(str(source.path).encode()).hexdigest()}"
     kept: dict[str, Any] = settings.get(upkeep.store, key, {})
     position = Position(int(kept.get("inode", 0)), int(kept.get("offset", 0)))
     cluster = source.cluster if source.kind is Kind.KUBERNETES else ""
