@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from support.browser import People, expect
 from support.pages import mistakes
 from support.visits import FORMS
+
+from pilothouse.access.unusual import Alert, Signal
+from pilothouse.store import Store, unusual
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -133,6 +137,20 @@ def silence_wrongly(people: People, later: Addresses) -> None:
     alerted(page)
 
 
+def call_expected_without_a_word(people: People, later: Addresses) -> None:
+    signal = Signal("new-network", 25, "198.51.100.0/24", "198.51.100.0/24, first at 03:00 UTC", "31 usual days")
+    store = Store(people.demo.data)
+    unusual.keep(store, [Alert("alice", datetime.now(UTC).date(), 25, False, (signal,))])
+    store.close()
+    page = people("peggy")
+    page.goto("/audit/unusual/")
+    clean(page)
+    page.get_by_role("textbox", name="Why a-").first.fill("     x")
+    page.get_by_role("button", name="Expected a-").first.click()
+    alerted(page)
+    expect(page.get_by_text("a reason is needed")).to_be_visible()
+
+
 SHOWN: dict[str, Callable[[People, Addresses], None]] = {
     "access.ask": ask_wrongly,
     "access.certificate": paste_a_request,
@@ -144,6 +162,7 @@ SHOWN: dict[str, Callable[[People, Addresses], None]] = {
     "egress.new": write_a_proposal,
     "silences.silence": silence_wrongly,
     "routing.look_at_config": paste_a_configuration,
+    "unusual.expected": call_expected_without_a_word,
 }
 
 

@@ -23,7 +23,7 @@ PAGES = """
 /network/can?cluster=prod&from=risk/fraud&to=svc:ledger/ledger /network/can?cluster=prod&from=nobody&to=ledger/ledger
 /catalogue/ /catalogue/?q=nothing-like-this /catalogue/payments/payments /catalogue/data/postgres?cluster=dev
 /runbooks/ /runbooks/watchdog /problems/ /problems/?severity=info /problems/platform/unknown-service
-/audit/ /audit/events /audit/?since=never /audit/verify /jobs/ /nowhere
+/audit/ /audit/events /audit/?since=never /audit/verify /audit/unusual/ /jobs/ /nowhere
 """.split()
 STATUS = {
     "/alerts/?labels=nonsense&at=never": 422,
@@ -35,14 +35,15 @@ LATER = {"access.grant": "/access/requests/{request}", "egress.show": "{proposal
 """Endpoint → its address, once there is a request and a proposal."""
 FORMS = frozenset(
     "access.ask access.certificate access.claim access.decide auth.login egress.decide egress.edit egress.new "
-    "routing.look_at_config silences.silence".split()
+    "routing.look_at_config silences.silence unusual.expected".split()
 )
 REDIRECTS = frozenset(
     "access.give_back auth.end_session auth.logout auth.theme egress.retry egress.submit egress.withdraw "
     "jobs.run silences.end".split()
 )
 FILES = frozenset(
-    "access.authority audit.as_csv egress.patch health.healthz health.metrics health.readyz static".split()
+    "access.authority audit.as_csv egress.patch health.healthz health.metrics health.readyz static "
+    "unusual.as_csv".split()
 )
 PARTS = frozenset(("firing.panel", "network_ask.ends", "network_ask.ports"))
 """What htmx puts into a page: looked at as a part of it."""

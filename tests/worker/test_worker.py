@@ -436,6 +436,8 @@ def test_the_table_of_jobs_is_that_of_the_documentation() -> None:
         "apply",
         "drift",
         "log-store",
+        "audit",
+        "unusual",
         "expire",
         "verify-ledger",
         "remind",

@@ -56,6 +56,7 @@ class Action(StrEnum):
     APPROVE_ELEVATION = "approve-elevation"
     CLAIM = "claim"
     GIVE_BACK = "give-back"
+    EXPECT = "expect"
     ADMINISTER = "administer"
 
 
@@ -245,6 +246,13 @@ def _give_back(person: Person, subject: Subject, platform: Platform) -> Decision
     return Decision(False, f"it is {owner}'s", tuple(dict.fromkeys((owner, *_platform_people(platform)))))
 
 
+def _expect_unusual(person: Person, subject: Subject, platform: Platform) -> Decision:
+    if _expect(subject, Person).user == person.user:
+        others = tuple(user for user in _platform_people(platform) if user != person.user)
+        return Decision(False, "nobody calls their own doings expected", others)
+    return _administer(person, subject, platform)
+
+
 def _administer(person: Person, _subject: Subject, platform: Platform) -> Decision:
     if _is_platform(person, platform):
         return Decision(True, "you belong to the platform team")
@@ -328,6 +336,13 @@ _ROWS: dict[Action, Row] = {
             "its holder, the platform team",
             "its holder",
             _give_back,
+        ),
+        Row(
+            Action.EXPECT,
+            "Call what was unusual of somebody expected",
+            "the platform team, never the one whom it is about",
+            "the platform team",
+            _expect_unusual,
         ),
         Row(
             Action.ADMINISTER,

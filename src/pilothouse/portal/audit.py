@@ -151,11 +151,19 @@ def _page(source: str) -> str:
         head=ledger.head(store()),
         csv_url=f"{url_for('audit.as_csv', source=source)}?{urlencode(arguments)}".rstrip("?"),
         clusters=live().clusters,
-        tabs=[
-            ("Access ledger", url_for("audit.index"), source == "ledger"),
-            ("Other events", url_for("audit.log"), source == "events"),
-        ],
+        tabs=tabs(source),
     )
+
+
+def tabs(chosen: str) -> list[tuple[str, str, bool]]:
+    """The logs, and what in them is unusual for those who may read all of it."""
+    found = [
+        ("Access ledger", url_for("audit.index"), chosen == "ledger"),
+        ("Other events", url_for("audit.log"), chosen == "events"),
+    ]
+    if may(Action.READ_AUDIT):
+        found.append(("Unusual activity", url_for("unusual.index"), chosen == "unusual"))
+    return found
 
 
 @blueprint.get("/<any(ledger, events):source>.csv")

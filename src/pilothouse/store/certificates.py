@@ -104,6 +104,27 @@ def get(store: Store, serial: str, cluster: str = "") -> Certificate | None:
     return _certificate(row) if row else None
 
 
+def by_fingerprint(store: Store, fingerprint: str) -> Certificate | None:
+    """By the SHA-256 of the certificate, in hex."""
+    if not fingerprint:
+        return None
+    with store.read() as connection:
+        row = (
+            connection.execute(select(certificates).where(certificates.c.fingerprint == fingerprint)).mappings().first()
+        )
+    return _certificate(row) if row else None
+
+
+def since(store: Store, moment: datetime) -> tuple[Certificate, ...]:
+    """What was issued since, the oldest first; without the certificates' texts."""
+    condition = (certificates.c.asked_at >= moment) & certificates.c.state.in_(
+        (State.ISSUED.value, State.GIVEN_BACK.value)
+    )
+    with store.read() as connection:
+        rows = connection.execute(select(certificates).where(condition).order_by(certificates.c.asked_at)).mappings()
+        return tuple(_certificate({**row, "pem": ""}) for row in rows)
+
+
 def of_user(store: Store, user: str, now: datetime | None = None, limit: int = 100) -> tuple[Certificate, ...]:
     """A person's certificates, the newest first; with `now` only the living ones."""
     condition: ColumnElement[bool] = certificates.c.user == user

@@ -281,3 +281,87 @@ certificates = Table(
     Column("ended_at", Moment),
     Column("pem", Text, nullable=False, server_default=""),
 )
+
+# What is kept of other programs' audit logs (`access.audit`). `key` names a line, so that it is there once.
+audit_vault = Table(
+    "audit_vault",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("type", String(10), primary_key=True),
+    Column("cluster", String(63), nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("operation", String(20), nullable=False),
+    Column("path", String(500), nullable=False),
+    Column("mount", String(200), nullable=False),
+    Column("user", String(200), nullable=False, index=True),
+    Column("entity", String(64), nullable=False),
+    Column("workload", Boolean, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("error", Text, nullable=False),
+    Column("common_name", String(200), nullable=False),
+    Column("serial", String(50), nullable=False, index=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("signs", Boolean, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+)
+
+audit_cluster = Table(
+    "audit_cluster",
+    metadata,
+    Column("cluster", String(63), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("audit_id", String(64), nullable=False, index=True),
+    Column("stage", String(20), nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("ended", Moment, nullable=False),
+    Column("user", String(200), nullable=False, index=True),
+    Column("groups", JSON, nullable=False),
+    Column("verb", String(40), nullable=False),
+    Column("resource", String(300), nullable=False),
+    Column("namespace", String(100), nullable=False),
+    Column("name", String(300), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(200), nullable=False),
+    Column("code", Integer, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("ours", Boolean, nullable=False),
+    Column("system", Boolean, nullable=False),
+    Column("changes", Boolean, nullable=False),
+)
+Index("ix_audit_cluster_fingerprint_at", audit_cluster.c.fingerprint, audit_cluster.c.at)
+
+audit_spans = Table(
+    "audit_spans",
+    metadata,
+    Column("id", Identifier, primary_key=True, autoincrement=True),
+    Column("cluster", String(63), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("source", String(100), nullable=False),
+    Column("since", Moment, nullable=False),
+    Column("until", Moment, nullable=False),
+)
+
+# What somebody called expected: a finding by its id, and what a rule had not seen of somebody.
+audit_expected = Table(
+    "audit_expected",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("who", String(200), nullable=False, server_default=""),
+    Column("signals", JSON, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("by", String(100), nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+# Unusual days as they were judged: kept with their evidence, whatever becomes of the logs.
+unusual = Table(
+    "unusual",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("who", String(200), nullable=False, index=True),
+    Column("day", Moment, nullable=False, index=True),
+    Column("score", Integer, nullable=False),
+    Column("paged", Boolean, nullable=False),
+    Column("workload", Boolean, nullable=False),
+    Column("signals", JSON, nullable=False),
+)

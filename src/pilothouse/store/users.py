@@ -151,6 +151,15 @@ def everyone(store: Store) -> tuple[User, ...]:
         return tuple(_user(row) for row in connection.execute(select(users).order_by(users.c.name)).mappings())
 
 
+def closed(store: Store) -> dict[str, datetime]:
+    """The accounts that are closed, each with when it was last changed: at the latest then it was closed."""
+    with store.read() as connection:
+        return {
+            row.name: row.changed_at
+            for row in connection.execute(select(users.c.name, users.c.changed_at).where(users.c.disabled))
+        }
+
+
 def verify(store: Store, name: str, password: str) -> User | None:
     """The person, or None for a wrong password, an unknown or a closed account: the same work in each case."""
     with store.read() as connection:

@@ -131,6 +131,18 @@ class Upkeep:
 
         return Outcome(*log_findings.look(self))
 
+    def audit(self) -> Outcome:
+        """Read the audit logs of Vault and the API servers on; what they certainly show are findings."""
+        from pilothouse.workflows import audit_jobs
+
+        return Outcome(*audit_jobs.read(self))
+
+    def unusual(self) -> Outcome:
+        """Hold what people and workloads did against what is usual for them."""
+        from pilothouse.workflows import audit_jobs
+
+        return Outcome(*audit_jobs.score(self))
+
     def apply(self) -> Outcome:
         """Bring every cluster with `apply: auto` to what is declared.
 
@@ -292,6 +304,8 @@ JOBS = (
     Job("apply", "Apply what was agreed to, where a cluster says so", timedelta(minutes=5), Upkeep.apply),
     Job("drift", "Compare what is with what was declared", timedelta(minutes=10), Upkeep.drift),
     Job("log-store", "Read the log stores", timedelta(minutes=5), Upkeep.log_store),
+    Job("audit", "Read the audit logs on", timedelta(seconds=30), Upkeep.audit),
+    Job("unusual", "Judge what is unusual", timedelta(minutes=15), Upkeep.unusual),
     Job("expire", "End requests, proposals and sessions past their time", timedelta(minutes=1), Upkeep.expire),
     Job("verify-ledger", "Verify the ledger's chain", timedelta(hours=1), Upkeep.verify),
     Job("remind", "Remind before an egress expires", timedelta(hours=12), Upkeep.remind),

@@ -1,0 +1,166 @@
+"""Audit logs as lines: plain or gzip, from a file or a stream; a log that grows is read on where it was left."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from pilothouse.problems import Invalid, Unavailable
+
+LONGEST = 16 * 1024 * 1024
+"""Of a line. An event with its request and response has at most a few MB, as etcd has."""
+_CHUNK = 1 << 18
+_GZIP = b"\x1f\x8b"
+Progress = Callable[[int], object]
+"""Told the bytes that were read so far, unpacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`number` from 1; `end` is where in the unpacked log the next one begins; `wrong` why `data` is not all of it."""
+
+    number: int
+    data: bytes
+    end: int
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a log that grows was read: which file (its inode) and the bytes of it."""
+
+    inode: int = 0
+    offset: int = 0
+
+
+def lines(path: Path, progress: Progress | None = None) -> Iterator[Line]:
+    """The lines of a file. `Invalid` where there is none, `Unavailable` where it may not be read."""
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError) as failure:
+        raise Invalid(f"no audit log at {path.as_posix()}", "name the file that Vault or the API server writes") from (
+            failure
+        )
+    except OSError as failure:
+        raise _unavailable(path.as_posix(), failure) from failure
+    with file:
+        yield from of_stream(file, path.as_posix(), progress)
+
+
+def of_stream(stream: IO[bytes], shown: str, progress: Progress | None = None) -> Iterator[Line]:
+    """The lines of an open stream, plain or gzip. A gzip that breaks off ends them with one that says so."""
+    head = stream.read(2)
+    source: Any = _Joined(head, stream)
+    if head == _GZIP:
+        source = gzip.GzipFile(fileobj=cast(Any, source))
+    yield from _split(source, shown, progress)
+
+
+def _split(source: Any, shown: str, progress: Progress | None, complete: bool = False) -> Iterator[Line]:
+    """`complete`: what has no end yet is left for the next time."""
+    number = end = 0
+    rest: list[bytes] = []
+    held = skipped = 0
+    while True:
+        try:
+            chunk = source.read(_CHUNK)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as failure:
+            yield Line(number + 1, b"", end, f"the gzip is broken from here on: {failure}")
+            return
+        except OSError as failure:
+            raise _unavailable(shown, failure) from failure
+        if not chunk:
+            break
+        for part in _by_newline(chunk):
+            held += len(part)
+            if held + skipped > LONGEST:
+                skipped, held, rest = skipped + held, 0, []
+            else:
+                rest.append(part)
+            if part.endswith(b"\n"):
+                number, end = number + 1, end + held + skipped
+                text = b"".join(rest).strip()
+                if skipped:
+                    yield Line(number, b"", end, f"it has more than {LONGEST:,} bytes")
+                elif text:
+                    yield Line(number, text, end)
+                rest, held, skipped = [], 0, 0
+        if progress is not None:
+            progress(end)
+    text = b"".join(rest).strip()
+    if text and not complete:
+        yield Line(number + 1, text, end + held)
+
+
+def _by_newline(chunk: bytes) -> list[bytes]:
+    parts = [part + b"\n" for part in chunk.split(b"\n")]
+    parts[-1] = parts[-1][:-1]
+    return [part for part in parts if part]
+
+
+class _Joined:
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, stream: IO[bytes]) -> None:
+        self._head = head
+        self._stream = stream
+
+    def read(self, count: int = -1) -> bytes:
+        head, self._head = self._head, b""
+        return head + self._stream.read(count if count < 0 else max(0, count - len(head)))
+
+
+# ---------------------------------------------------------------- logs that grow
+
+
+def since(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
+    """The whole lines that were written since, each with the position after it.
+
+    Where the file was rotated meanwhile, the rest of the old one comes first: it is found in the same folder by its
+    inode. Where it was cut in place, the new one is read from its start.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError as failure:
+        raise Unavailable(f"there is no audit log at {path.as_posix()}", "is it still written?") from failure
+    except OSError as failure:
+        raise _unavailable(path.as_posix(), failure) from failure
+    if position.inode and found.st_ino != position.inode:
+        old = _by_inode(path.parent, position.inode)
+        if old is not None:
+            yield from _from(old, position)
+        position = Position(found.st_ino)
+    elif found.st_size < position.offset:
+        position = Position(found.st_ino)
+    yield from _from(path, Position(found.st_ino, position.offset))
+
+
+def _from(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
+    try:
+        with path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != position.inode:
+                return  # rotated in this very moment: the next run finds both
+            file.seek(position.offset)
+            for line in _split(file, path.as_posix(), None, complete=True):
+                yield line, Position(inode, position.offset + line.end)
+    except OSError as failure:
+        raise _unavailable(path.as_posix(), failure) from failure
+
+
+def _by_inode(folder: Path, inode: int) -> Path | None:
+    """The file that has that inode; a rotated one that was packed meanwhile is another file, and not found."""
+    with os.scandir(folder) as entries:
+        return next((Path(item.path) for item in entries if item.is_file() and item.inode() == inode), None)
+
+
+def _unavailable(shown: str, failure: OSError) -> Unavailable:
+    return Unavailable(
+        f"the audit log {shown} cannot be read: {failure.strerror or failure}",
+        "give the user that runs pilothouse the right to",
+    )
