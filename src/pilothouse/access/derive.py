@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pilothouse.access import accounts, checks, content, prove, rbac, vault
+from pilothouse.access import accounts, checks, content, fence, prove, rbac, vault
 from pilothouse.access.content import VaultContent
 from pilothouse.artifacts.model import Artifacts, Derived, Document
 from pilothouse.inputs import Inputs
@@ -17,8 +17,9 @@ def derive(inputs: Inputs) -> Derived:
     Where the folder `secrets/vault` cannot be read, the rest is derived all the same.
     """
     platform, cluster = inputs.platform, inputs.cluster
-    problems: list[Problem] = [*checks.profiles(inputs), *checks.secrets(inputs)]
-    documents: list[Document] = [*rbac.documents(platform, cluster), *accounts.documents(platform, cluster)]
+    problems: list[Problem] = [*checks.profiles(inputs), *checks.secrets(inputs), *fence.problems(inputs)]
+    documents: list[Document] = [*rbac.documents(platform, cluster), *fence.documents(platform, cluster)]
+    documents += accounts.documents(platform, cluster)
     settings, found = content.read(inputs.content)
     problems += found
     if settings is not None:
