@@ -242,8 +242,7 @@ def _validations(platform: Platform, cluster: Cluster) -> Iterator[tuple[str, st
             f"{_text(EXPIRES_ANNOTATION)} in object.metadata.annotations",
             f"{left} > duration('0s')",
             _any(
-                f"{_is('labels', names.PROFILE_LABEL, item.name)}"
-                f" && {left} <= duration('{item.max_lifetime + GRACE}s')"
+                f"{_is('labels', names.PROFILE_LABEL, item.name)} && {left} <= duration('{item.max_lifetime + GRACE}s')"
                 for item in profiles
             ),
         ),

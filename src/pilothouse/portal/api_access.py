@@ -17,6 +17,7 @@ from pilothouse.problems import Invalid
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import ledger
 from pilothouse.workflows import access
+from pilothouse.workflows.elevation_state import Shown
 
 blueprint = Blueprint("api_access", __name__, url_prefix="/api/v1/access")
 BASE = "/api/v1/access"
@@ -137,6 +138,10 @@ class RequestOut(BaseModel):
     expires_at: datetime | None
     serial: str
     untold: str = Field(default="", description="Why nobody could be told, where that is so.")
+    binding: str = Field(
+        default="", description="waiting, bound, failed or gone, where the worker binds the request on its cluster."
+    )
+    binding_text: str = Field(default="", description="The same as a clause for people.")
 
 
 class RequestList(BaseModel):
@@ -305,8 +310,8 @@ def requests() -> Response:
     platform = live().platform
     return answer(
         RequestList(
-            mine=[_request(grant) for grant in access.mine(store(), me(), now()).grants],
-            waiting=[_request(grant) for grant in access.waiting_for(store(), platform, me(), now())],
+            mine=_requests(access.mine(store(), me(), now()).grants),
+            waiting=_requests(access.waiting_for(store(), platform, me(), now())),
         )
     )
 
@@ -355,8 +360,14 @@ def give_back(id: str) -> Response:
     return answer(GivenBackOut(id=ended.id, meaning=ended.meaning))
 
 
-def _request(grant: Grant, untold: str = "") -> RequestOut:
+def _requests(grants: tuple[Grant, ...]) -> list[RequestOut]:
+    bindings = access.on_cluster(store(), grants, now())
+    return [_request(grant, binding=bindings[grant.id]) for grant in grants]
+
+
+def _request(grant: Grant, untold: str = "", binding: Shown | None = None) -> RequestOut:
     grant = machine.settle(grant, now())
+    binding = binding or access.on_cluster(store(), [grant], now())[grant.id]
     return RequestOut(
         id=grant.id,
         user=grant.user,
@@ -372,6 +383,8 @@ def _request(grant: Grant, untold: str = "") -> RequestOut:
         expires_at=grant.expires_at,
         serial=grant.serial,
         untold=untold,
+        binding=binding.state,
+        binding_text=binding.text,
     )
 
 
