@@ -7,10 +7,11 @@ for the worker gives it its turn.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from pilothouse.access.permissions import person_of
 from pilothouse.clients.kubernetes import Api, to_endpoint
 from pilothouse.platform.model import Cluster
 from pilothouse.store import grants as grant_rows
+from pilothouse.store import jobs
+from pilothouse.worker.scheduler import Worker
 from pilothouse.workflows import access, elevation, elevation_sweep, live
 from pilothouse.workflows.access import Desk, GivenBack, Nobody
 from pilothouse.workflows.elevation import KINDS
 from pilothouse.workflows.issuance import Ask, Issuance
 from pilothouse.workflows.rendering import inputs_for, open_platform
-from pilothouse.workflows.upkeep import JOBS, Upkeep
+from pilothouse.workflows.upkeep import JOBS, Job, Outcome, Upkeep
 
 ACCOUNT = "system:serviceaccount:pilothouse:pilothouse"
 NAMESPACES = {"payments", "tools"}
@@ -143,10 +146,26 @@ def _site(world: World, reach: Callable[[Cluster], Any], server: Any) -> Site:
     return found
 
 
+@contextmanager
+def working(world: World, reach: Callable[[Cluster], Any]) -> Iterator[Worker]:
+    """The worker in a thread, with the jobs of elevation alone."""
+    upkeep = Upkeep(world.store, world.platform, world.data, world.clock, lambda *_: None)
+    table = (
+        Job("elevate", "Bind", timedelta(seconds=30), lambda it: Outcome(*elevation.run(it, reach)), urgent=True),
+        Job("elevation-sweep", "Sweep", timedelta(minutes=1), lambda it: Outcome(*elevation_sweep.run(it, reach))),
+    )
+    worker = Worker(upkeep, table, poll=0.02)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join(20)
+
+
 def announce(world: World) -> None:
     """A worker has run here before, so its jobs are known."""
-    from pilothouse.store import jobs
-
     for job in JOBS:
         jobs.announce(world.store, job.name, job.title, "", world.now)
 

@@ -41,6 +41,7 @@ SINCE = (1, 30)
 """The first version of Kubernetes that serves the policy as v1."""
 GRACE = 60
 """Seconds by which the worker's clock may be ahead of the API server's."""
+_MOMENT = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 _ACCOUNT = "system:serviceaccount:"
 Manifest = dict[str, Any]
 
@@ -240,6 +241,8 @@ def _validations(platform: Platform, cluster: Cluster) -> Iterator[tuple[str, st
         _made(
             "has(object.metadata.annotations)",
             f"{_text(EXPIRES_ANNOTATION)} in object.metadata.annotations",
+            # What is no moment would be an error of the expression; that is refused too, and said less well.
+            f"object.metadata.annotations[{_text(EXPIRES_ANNOTATION)}].matches({_text(_MOMENT)})",
             f"{left} > duration('0s')",
             _any(
                 f"{_is('labels', names.PROFILE_LABEL, item.name)} && {left} <= duration('{item.max_lifetime + GRACE}s')"

@@ -374,9 +374,8 @@ def give_back(id: str, output: str) -> None:
     def human() -> None:
         for item in gone:
             click.echo(f"Deleted key and certificate of {item.role} on {item.cluster}.")
-        # A certificate whose key lay here needs no word about copies; a binding that stands does.
-        quiet = gone and "copy of the key would" in answer.get("meaning", "")
-        click.echo("It is recorded as given back." if quiet else answer.get("meaning", ""))
+        meaning = answer.get("meaning", "")
+        click.echo(meaning if answer.get("binding") or not gone else "It is recorded as given back.")
 
     emit(data, output, human)
 

@@ -152,6 +152,7 @@ class RequestList(BaseModel):
 class GivenBackOut(BaseModel):
     id: str
     meaning: str
+    binding: str = Field(default="", description="gone or stands, where the worker binds the request on its cluster.")
 
 
 class AuthorityOut(BaseModel):
@@ -357,7 +358,7 @@ describe(
 @blueprint.post("/give-back/<id>")
 def give_back(id: str) -> Response:
     ended = access.give_back(desk(), live().platform, me(), id, now())
-    return answer(GivenBackOut(id=ended.id, meaning=ended.meaning))
+    return answer(GivenBackOut(id=ended.id, meaning=ended.meaning, binding=ended.binding))
 
 
 def _requests(grants: tuple[Grant, ...]) -> list[RequestOut]:

@@ -310,10 +310,12 @@ def waiting_for(store: Store, platform: Platform, person: Person, now: datetime)
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """What was given back, and what that means, in a sentence."""
+    """What was given back, and what that means, in a sentence. `binding` is `gone` or `stands` where the worker binds
+    the request, else ""."""
 
     id: str
     meaning: str
+    binding: str = ""
 
 
 def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: datetime) -> GivenBack:
@@ -329,7 +331,7 @@ def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: date
         _end_certificate(desk.store, ended.cluster, ended.serial, person.user, now)
         bound = elevations.get(desk.store, id)
         if bound is not None:
-            return GivenBack(id, _unbound(desk, ended, person, now))
+            return _unbound(desk, ended, person, now)
         return GivenBack(id, _meaning(certificate_rows.get(desk.store, ended.serial, ended.cluster)))
     found = certificate_rows.get(desk.store, id)
     if found is None:
@@ -350,17 +352,19 @@ def _end_certificate(store: Store, cluster: str, serial: str, actor: str, now: d
         ledger.append(connection, Entry("certificate.given-back", actor, serial, cluster), now)
 
 
-def _unbound(desk: Desk, grant: Grant, person: Person, now: datetime) -> str:
+def _unbound(desk: Desk, grant: Grant, person: Person, now: datetime) -> GivenBack:
     """The worker is woken, and waited for a little: whoever gives back wants to know that it is over."""
     woken = elevation_state.wake(desk.store, person.user, now)
     found = elevation_state.wait_until_gone(desk.store, grant.id, desk.pause) if woken else None
     if found is not None and found.state is elevations.State.GONE:
-        return f"It is given back: its certificate has no rights on {grant.cluster} any more."
+        said = f"It is given back: its certificate has no rights on {grant.cluster} any more."
+        return GivenBack(grant.id, said, "gone")
     why = found.error if found and found.error else "the worker has not answered yet"
-    return (
+    said = (
         f"It is recorded as given back, and its binding on {grant.cluster} still stands: {why}. The worker removes it"
         " as soon as it can; until then a copy of the key has its rights."
     )
+    return GivenBack(grant.id, said, "stands")
 
 
 def _meaning(found: certificate_rows.Certificate | None) -> str:
