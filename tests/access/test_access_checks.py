@@ -28,6 +28,7 @@ def test_profiles_without_mistakes_have_no_problems():
     ("given", "code"),
     [
         (profile("elevated"), "access/reserved-name"),
+        (profile("elev"), "access/reserved-name"),
         (profile(groups=("system:masters",)), "access/system-group"),
         (elevated(approver_groups=("system:admins",)), "access/system-group"),
         (profile(rules=()), "access/empty-profile"),

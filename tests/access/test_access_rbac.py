@@ -93,9 +93,20 @@ def test_group_names_can_be_taken_apart_again():
         names.GroupName("developer", "payments"),
         names.GroupName("admin", elevated=True),
         names.GroupName("admin", "payments", True),
+        names.GroupName("", elevated=True, request="g-x7k2m9qa"),
     ):
         assert names.GroupName.parse(str(name)) == name
-    for other in ("developers", "ph:", "ph:a:b:c", "ph:a:", "ph:elevated", "ph:elevated:a:b:c"):
+    for other in (
+        "developers",
+        "ph:",
+        "ph:a:b:c",
+        "ph:a:",
+        "ph:elevated",
+        "ph:elevated:a:b:c",
+        "ph:elev",
+        "ph:elev:a:b",
+        "ph:elev:a",
+    ):
         assert names.GroupName.parse(other) is None
     assert names.groups_for(profile(), ("b", "a", "a")) == ("ph:developer:a", "ph:developer:b")
     assert names.groups_for(elevated(), ("a",)) == ("ph:elevated:cluster-admin",)

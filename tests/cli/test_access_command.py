@@ -506,3 +506,34 @@ def test_help_loads_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_can_i_asks_for_a_request_where_the_worker_binds_each(laptop, tmp_path):
+    from support.elevation_world import declare
+
+    declare(tmp_path / "platform", "https://api.dev.bank.example:6443", tmp_path / "token")
+    said = laptop.run("can-i", "delete", "nodes", "--profile", "cluster-admin", "--cluster", "dev", code=1)
+    assert said.startswith("no: ph:elev:<request> to delete nodes on dev: no binding")
+    assert "not certain, since ClusterRole cluster-admin was not given" in said
+    found = laptop.json("can-i", "delete", "po", "-n", "payments", "--profile", "repair", "--cluster", "dev")
+    assert found["by"][0]["binding"] == "RoleBinding payments/ph:elev:<request>"
+    laptop.json("can-i", "delete", "po", "-n", "kube-system", "--profile", "repair", "--cluster", "dev", code=1)
+    one = ("--team", "infra", "--cluster", "dev")
+    laptop.json("can-i", "delete", "po", "-n", "payments", "--profile", "repair", *one, code=1)
+
+
+def test_status_says_how_the_binding_of_a_request_stands(site):
+    from pilothouse.store import elevations
+
+    machine, world, _ = site
+    olga, pat = machine("olga"), machine("pat")
+    id = olga.json("elevate", "cluster-admin", "--cluster", "dev", "--reason", "replace a node")["id"]
+    pat.run("approve", id)
+    olga.run("claim", id)
+    with world.store.write() as connection:
+        elevations.want(connection, id, "dev", "1", ())
+    assert f"{id}: its binding on dev is about to be made." in olga.run("status")
+    elevations.failed(world.store, elevations.get(world.store, id), "dev is away")
+    assert "could not be made, which is tried again: dev is away" in olga.run("status")
+    assert "It is recorded as given back, and its binding on dev still stands" in olga.run("give-back", id)
+    assert olga.json("status")["requests"][0]["binding"] == "failed"

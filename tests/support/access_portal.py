@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,16 @@ class Heard:
 
 @contextmanager
 def access_portal(
-    tmp_path: Path, names: tuple[str, ...] = tuple(USERS), **settings: Any
+    tmp_path: Path,
+    names: tuple[str, ...] = tuple(USERS),
+    prepare: Callable[[Path], object] = lambda _root: None,
+    **settings: Any,
 ) -> Iterator[tuple[Flask, World, Heard]]:
-    """(application, world, what people were told). The world's clock is the application's."""
+    """(application, world, what people were told). `prepare` is given the platform's folder first. The world's clock is
+    the application's."""
     signer, heard = InProcess(), Heard()
     root = write_platform(tmp_path / "platform")
+    prepare(root)
     extra = {"signer": signer, "notifier": heard, **settings.pop("extra", {})}
     users = {name: USERS[name] for name in names}
     app = make_app(tmp_path, root=root, users_=users, extra=extra, **settings)

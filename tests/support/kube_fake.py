@@ -12,7 +12,7 @@ from typing import Any
 
 from pilothouse.artifacts.objects import MANAGER, Object, ObjectKey
 from pilothouse.clients.kubernetes.kinds import Kind
-from pilothouse.clients.kubernetes.transport import Forbidden, Rejected
+from pilothouse.clients.kubernetes.transport import Clash, Forbidden, Rejected
 
 
 class FakeServer:
@@ -85,6 +85,20 @@ class FakeServer:
         made = deepcopy(manifest)
         made["metadata"] |= {"uid": f"uid-{next(self._numbers)}", "resourceVersion": str(next(self._numbers))}
         self.present[ObjectKey.of(manifest)] = made
+
+    def make(self, manifest: Object) -> dict[str, Any]:
+        """What we make, which must not be there yet."""
+        key = ObjectKey.of(manifest)
+        self._require(key, "create")
+        if key.namespace and key.namespace not in self.namespaces:
+            raise _rejected(404, f'namespaces "{key.namespace}" not found')
+        if key in self.present:
+            raise Clash(f"{key} already exists", "")
+        self.create(dict(manifest))
+        return deepcopy(self.present[key])
+
+    def close(self) -> None:
+        return None
 
     def _require(self, key: ObjectKey, verb: str) -> None:
         if key.kind in self.forbidden:

@@ -272,6 +272,40 @@ def test_the_worker_runs_its_jobs_and_what_is_asked_for(upkeep: Upkeep) -> None:
     assert not thread.is_alive()
 
 
+def test_an_urgent_job_does_not_stand_behind_a_long_one(upkeep: Upkeep) -> None:
+    begun, let = threading.Event(), threading.Event()
+
+    def slow(_: Upkeep) -> Outcome:
+        begun.set()
+        assert let.wait(20)
+        return Outcome(JobState.OK, "at last")
+
+    upkeep.clock = lambda: datetime.now(UTC)
+    table = (
+        Job("slow", "Takes long", timedelta(hours=1), slow),
+        Job("quick", "Somebody waits", timedelta(hours=1), lambda _: Outcome(JobState.OK, "done"), urgent=True),
+    )
+    worker = Worker(upkeep, table, poll=0.02)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        assert begun.wait(20)
+        first = wait_for(upkeep.store, "quick", JobState.OK)
+        jobs.request(upkeep.store, "quick", "alice", datetime.now(UTC))
+        wait_for(upkeep.store, "quick", JobState.OK, since=first.started_at)
+        assert {job.name: job.state for job in jobs.everything(upkeep.store)}["slow"] is JobState.RUNNING
+        # A run may be planned sooner than its period says, and never later.
+        soon, late = datetime.now(UTC) + timedelta(minutes=5), datetime.now(UTC) + timedelta(days=1)
+        jobs.due_by(upkeep.store, "quick", soon)
+        jobs.due_by(upkeep.store, "quick", late)
+        assert {job.name: job.next_run_at for job in jobs.everything(upkeep.store)}["quick"] == soon
+    finally:
+        let.set()
+        worker.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_a_job_waits_while_another_process_holds_the_database(upkeep: Upkeep) -> None:
     ran: list[str] = []
 
@@ -438,6 +472,8 @@ def test_the_table_of_jobs_is_that_of_the_documentation() -> None:
         "log-store",
         "audit",
         "unusual",
+        "elevate",
+        "elevation-sweep",
         "expire",
         "verify-ledger",
         "remind",

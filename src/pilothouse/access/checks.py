@@ -47,10 +47,10 @@ def profiles(inputs: Inputs) -> Iterator[Problem]:
 
 
 def _names(profile: AccessProfile) -> Iterator[Problem]:
-    if profile.name == names.ELEVATED:
+    if profile.name in names.RESERVED:
         yield error(
             "access/reserved-name",
-            f"no profile may be called `{names.ELEVATED}`: its groups would look like those of elevated profiles",
+            f"no profile may be called `{profile.name}`: its groups would look like those of elevated profiles",
             profile.place,
             "choose the word for what its holders do",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pilothouse.access import accounts, checks, content, pod, prove, rbac, vault
+from pilothouse.access import accounts, checks, content, fence, pod, prove, rbac, vault
 from pilothouse.access.content import VaultContent
 from pilothouse.artifacts.model import Artifacts, Derived, Document
 from pilothouse.inputs import Inputs
@@ -20,9 +20,11 @@ def derive(inputs: Inputs) -> Derived:
     problems: list[Problem] = [
         *checks.profiles(inputs),
         *checks.secrets(inputs),
+        *fence.problems(inputs),
         *pod.problems(inputs.platform, inputs.cluster),
     ]
-    documents: list[Document] = [*rbac.documents(platform, cluster), *accounts.documents(platform, cluster)]
+    documents: list[Document] = [*rbac.documents(platform, cluster), *fence.documents(platform, cluster)]
+    documents += accounts.documents(platform, cluster)
     settings, found = content.read(inputs.content)
     problems += found
     if settings is not None:

@@ -110,6 +110,9 @@ def _sentences(
 ) -> Iterator[str]:
     yield f"Whoever holds its key is user `{users[0]}` to the cluster." if users else "It names no user."
     for name in profiles:
+        if name.request:
+            yield f"Group `{name}`: request {name.request} for an elevated profile; it is bound while that is claimed."
+            continue
         kind = "the elevated profile" if name.elevated else "the profile"
         where = f" in the namespaces of team {name.team}" if name.team else ""
         yield f"Group `{name}`: {kind} {name.profile}{where}."

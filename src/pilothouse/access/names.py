@@ -4,20 +4,31 @@ A group is what RBAC sees of a certificate's O field. Its form says everything:
 
     ph:<profile>                      a standing profile
     ph:<profile>:<team>               the same, in the namespaces of one team
-    ph:elevated:<profile>[:<team>]    an elevated one
+    ph:elevated:<profile>[:<team>]    an elevated one, where its bindings stand
+    ph:elev:<request>                 one request for an elevated profile, where the worker binds each of them
 
 Names of RBAC objects may hold `:` (https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#path-segment-names).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pilothouse.labels import GROUP_PREFIX
 from pilothouse.platform.model import AccessProfile, Scope
 
 ELEVATED = "elevated"
-"""The word that marks the group of an elevated profile; no profile may be called so."""
+"""The word that marks the group of an elevated profile."""
+
+ELEVATION = "elev"
+"""The word that marks the group of one request."""
+
+RESERVED = (ELEVATED, ELEVATION)
+"""No profile may be called so: its groups would look like those of elevated ones."""
+
+REQUEST = re.compile(r"g-[a-z0-9]{1,18}")
+"""The id of a request."""
 
 PROFILE_LABEL = "pilothouse.dev/profile"
 """Label of every Role and binding of ours: the profile that it was derived from."""
@@ -28,13 +39,17 @@ SYSTEM_PREFIX = "system:"
 
 @dataclass(frozen=True, slots=True)
 class GroupName:
-    """A group of ours, taken apart; `team` is "" where the profile holds for all."""
+    """A group of ours, taken apart; `team` is "" where the profile holds for all. With a `request` it is that of one
+    request, and names neither profile nor team."""
 
     profile: str
     team: str = ""
     elevated: bool = False
+    request: str = ""
 
     def __str__(self) -> str:
+        if self.request:
+            return f"{GROUP_PREFIX}{ELEVATION}:{self.request}"
         parts = [ELEVATED] if self.elevated else []
         parts.append(self.profile)
         if self.team:
@@ -47,6 +62,9 @@ class GroupName:
         if not group.startswith(GROUP_PREFIX):
             return None
         parts = group.removeprefix(GROUP_PREFIX).split(":")
+        if parts[0] == ELEVATION:
+            is_one = len(parts) == 2 and REQUEST.fullmatch(parts[1])
+            return cls("", elevated=True, request=parts[1]) if is_one else None
         elevated = parts[0] == ELEVATED
         if elevated:
             parts = parts[1:]

@@ -26,22 +26,29 @@ def documents(platform: Platform, cluster: Cluster) -> Iterator[Document]:
         if not profile.holds_on(cluster.name):
             continue
         if manifests := tuple(of_profile(profile, platform, cluster)):
-            yield Document(f"rbac/{profile.name}.yaml", manifests, Format.MANIFESTS, _comment(profile))
+            yield Document(f"rbac/{profile.name}.yaml", manifests, Format.MANIFESTS, _comment(profile, cluster))
 
 
-def _comment(profile: AccessProfile) -> str:
+def _comment(profile: AccessProfile, cluster: Cluster) -> str:
     lines = [f"Access profile {profile.name}: {profile.description or profile.title or 'no description'}"]
     if profile.elevated:
-        lines.append("Elevated: no certificate carries this group without a request of its own.")
+        lines.append(
+            "Elevated: the worker binds each request by itself."
+            if cluster.binds_requests
+            else "Elevated: no certificate carries this group without a request of its own."
+        )
     return "\n".join(lines)
 
 
 def of_profile(profile: AccessProfile, platform: Platform, cluster: Cluster) -> Iterator[Manifest]:
-    """The ClusterRole (where the profile has rules) and every binding."""
+    """The ClusterRole (where the profile has rules) and every binding that stands: none of an elevated profile where
+    the worker binds its requests."""
     if not profile.cluster_role:
         yield _object(
             "ClusterRole", names.role(profile), profile, cluster, rules=[rule(item) for item in profile.rules]
         )
+    if profile.elevated and cluster.binds_requests:
+        return
     match profile.scope:
         case Scope.CLUSTER:
             yield _binding(profile, cluster, names.group(profile))

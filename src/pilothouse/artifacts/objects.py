@@ -29,6 +29,7 @@ _WHOLE: Mapping[str, tuple[str, ...]] = {
     "networking.k8s.io": ("spec",),
     "projectcalico.org": ("spec",),
     "crd.projectcalico.org": ("spec",),
+    "admissionregistration.k8s.io": ("spec",),
     "rbac.authorization.k8s.io": ("rules", "aggregationRule", "subjects", "roleRef"),
 }
 """By group: the fields in which nobody else has a say. Their lists are atomic, and we name every default of theirs."""

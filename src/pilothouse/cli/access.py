@@ -374,7 +374,8 @@ def give_back(id: str, output: str) -> None:
     def human() -> None:
         for item in gone:
             click.echo(f"Deleted key and certificate of {item.role} on {item.cluster}.")
-        click.echo("It is recorded as given back." if gone else answer.get("meaning", ""))
+        meaning = answer.get("meaning", "")
+        click.echo(meaning if answer.get("binding") or not gone else "It is recorded as given back.")
 
     emit(data, output, human)
 
@@ -472,6 +473,9 @@ def status(output: str) -> None:
             if data[name]:
                 rows = [(r["id"], r["user"], r["profile"], r["cluster"], r["state"], r["reason"]) for r in data[name]]
                 table(title, ("Request", "Who", "Profile", "Cluster", "State", "Why"), rows)
+                for item in data[name]:
+                    if item.get("binding"):
+                        click.echo(f"{item['id']}: {item['binding_text']}.")
 
     emit(data, output, human)
 

@@ -122,7 +122,7 @@ def can_i(
     cluster = cluster or (held[1] if held else "") or _only_cluster(platform)
     _, inputs = open_inputs(platform, cluster, snapshot, live, context, today)
     identities = [held[0]] if held else _identities(inputs, profile, teams, user, groups)
-    manifests = _manifests(inputs)
+    manifests = _manifests(inputs) + _requested(inputs, profile, teams)
     answers = [(identity, decide(identity, question, manifests)) for identity in identities]
     identity, decision = next((pair for pair in answers if pair[1]), answers[0])
     data = {
@@ -187,7 +187,7 @@ def _held(certificate: Path | None, cluster: str) -> tuple[Identity, str]:
 def _identities(
     inputs: Inputs, profile: str, teams: tuple[str, ...], user: str, groups: tuple[str, ...]
 ) -> list[Identity]:
-    from pilothouse.access import names
+    from pilothouse.access import elevation, names
     from pilothouse.access.can_i import Identity
 
     if not profile:
@@ -201,6 +201,8 @@ def _identities(
             raise Invalid(
                 f"there is no team `{team}`", nearest(team, inputs.platform.teams) or one_of(inputs.platform.teams)
             )
+    if declared.elevated and inputs.cluster.binds_requests:
+        return [Identity("", frozenset((elevation.REQUESTED_GROUP,)))]
     held = names.groups_for(declared, teams or tuple(inputs.platform.teams))
     # Of several teams each is asked by itself: the answer names the one that may.
     return [Identity("", frozenset((group,))) for group in held] or [Identity("")]
@@ -222,6 +224,17 @@ def _manifests(inputs: Inputs) -> list[Mapping[str, Any]]:
 
     rendered = list(derive(inputs).artifacts.under("rbac/").manifests())
     return rendered + [item.data for item in inputs.snapshot.rbac if not is_owned(item.data, inputs.cluster.name)]
+
+
+def _requested(inputs: Inputs, profile: str, teams: tuple[str, ...]) -> list[Mapping[str, Any]]:
+    """The bindings that a claimed request for the profile would have, where the worker makes them."""
+    from pilothouse.access import elevation
+
+    declared = inputs.platform.profiles.get(profile)
+    if declared is None or not declared.elevated or not inputs.cluster.binds_requests:
+        return []
+    held = teams or tuple(inputs.platform.teams)
+    return list(elevation.requested(declared, inputs.platform, inputs.cluster.name, held))
 
 
 def _rule(rule: Mapping[str, Any]) -> str:

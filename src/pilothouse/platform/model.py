@@ -424,6 +424,15 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
+class Elevation:
+    """Who binds each request for an elevated profile: `account` is the user that the cluster's API server sees when the
+    worker's token asks, such as `system:serviceaccount:pilothouse:pilothouse`. "": nobody does, bindings stand."""
+
+    account: str = ""
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingCapacity:
     """What the log pipeline was given: Fluentd agents are one per node."""
 
@@ -467,7 +476,13 @@ class Cluster:
     """What `domain` peers resolve to, where the platform team pins it; otherwise a worker job resolves them."""
     apply: str = "manual"
     """`manual`, or `auto`: the worker applies what was approved."""
+    elevation: Elevation = Elevation()
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def binds_requests(self) -> bool:
+        """Whether each request for an elevated profile has a group and a binding of its own here."""
+        return bool(self.elevation.account)
 
     def enforcement_of(self, namespace: str) -> Enforcement:
         return self.namespace_enforcement.get(namespace, self.enforcement)

@@ -29,6 +29,7 @@ from pilothouse.store import events
 from pilothouse.store import grants as grant_rows
 from pilothouse.workflows import access
 from pilothouse.workflows.access import Offer
+from pilothouse.workflows.elevation_state import Shown as Binding
 
 blueprint = Blueprint("access", __name__, url_prefix="/access")
 NAV = (NavItem("Access", "access.index", 10, "Answers"),)
@@ -45,6 +46,8 @@ class Shown:
     may_decide: Any
     may_end: Any
     may_claim: Any
+    binding: Binding
+    """How its binding stands on the cluster."""
 
     @property
     def is_waiting(self) -> bool:
@@ -63,6 +66,7 @@ def _shown(grant: Grant) -> Shown:
         may(Action.APPROVE_ELEVATION, settled),
         may(Action.GIVE_BACK, settled),
         may(Action.CLAIM, settled),
+        access.on_cluster(store(), [settled], now())[settled.id],
     )
 
 
@@ -269,11 +273,20 @@ def home() -> HomePanel | None:
     waiting = [_shown(grant) for grant in access.waiting_for(store(), live().platform, me(), now())]
     context: Mapping[str, Any] = {
         "alive": [row for row in mine.certificates if row.is_alive(now())],
-        "requests": [_shown(grant) for grant in mine.grants if grant.state.is_open],
+        "requests": _of_home(mine.grants),
         "waiting": waiting,
     }
     ready = any(item.grant.state is State.APPROVED for item in context["requests"])
     return HomePanel("Access", "access/home.html", 10, context, urgent=bool(waiting) or ready)
+
+
+def _of_home(requests: tuple[Grant, ...]) -> list[Shown]:
+    """What is open, and what is over and may still be bound."""
+    recent = requests[:50]
+    bindings = access.on_cluster(store(), recent, now())
+    return [
+        _shown(grant) for grant in recent if grant.state.is_open or bindings[grant.id].state in ("waiting", "failed")
+    ]
 
 
 def start(state: Portal) -> None:

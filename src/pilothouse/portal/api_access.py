@@ -17,6 +17,7 @@ from pilothouse.problems import Invalid
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import ledger
 from pilothouse.workflows import access
+from pilothouse.workflows.elevation_state import Shown
 
 blueprint = Blueprint("api_access", __name__, url_prefix="/api/v1/access")
 BASE = "/api/v1/access"
@@ -137,6 +138,10 @@ class RequestOut(BaseModel):
     expires_at: datetime | None
     serial: str
     untold: str = Field(default="", description="Why nobody could be told, where that is so.")
+    binding: str = Field(
+        default="", description="waiting, bound, failed or gone, where the worker binds the request on its cluster."
+    )
+    binding_text: str = Field(default="", description="The same as a clause for people.")
 
 
 class RequestList(BaseModel):
@@ -147,6 +152,7 @@ class RequestList(BaseModel):
 class GivenBackOut(BaseModel):
     id: str
     meaning: str
+    binding: str = Field(default="", description="gone or stands, where the worker binds the request on its cluster.")
 
 
 class AuthorityOut(BaseModel):
@@ -305,8 +311,8 @@ def requests() -> Response:
     platform = live().platform
     return answer(
         RequestList(
-            mine=[_request(grant) for grant in access.mine(store(), me(), now()).grants],
-            waiting=[_request(grant) for grant in access.waiting_for(store(), platform, me(), now())],
+            mine=_requests(access.mine(store(), me(), now()).grants),
+            waiting=_requests(access.waiting_for(store(), platform, me(), now())),
         )
     )
 
@@ -352,11 +358,17 @@ describe(
 @blueprint.post("/give-back/<id>")
 def give_back(id: str) -> Response:
     ended = access.give_back(desk(), live().platform, me(), id, now())
-    return answer(GivenBackOut(id=ended.id, meaning=ended.meaning))
+    return answer(GivenBackOut(id=ended.id, meaning=ended.meaning, binding=ended.binding))
 
 
-def _request(grant: Grant, untold: str = "") -> RequestOut:
+def _requests(grants: tuple[Grant, ...]) -> list[RequestOut]:
+    bindings = access.on_cluster(store(), grants, now())
+    return [_request(grant, binding=bindings[grant.id]) for grant in grants]
+
+
+def _request(grant: Grant, untold: str = "", binding: Shown | None = None) -> RequestOut:
     grant = machine.settle(grant, now())
+    binding = binding or access.on_cluster(store(), [grant], now())[grant.id]
     return RequestOut(
         id=grant.id,
         user=grant.user,
@@ -372,6 +384,8 @@ def _request(grant: Grant, untold: str = "") -> RequestOut:
         expires_at=grant.expires_at,
         serial=grant.serial,
         untold=untold,
+        binding=binding.state,
+        binding_text=binding.text,
     )
 
 

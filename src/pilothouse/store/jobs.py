@@ -232,6 +232,13 @@ def request(store: Store, name: str, user: str, now: datetime) -> None:
         raise Invalid(f"there is no job `{name}`", "the worker makes its jobs known when it starts")
 
 
+def due_by(store: Store, name: str, moment: datetime) -> None:
+    """The next run is at that moment, or sooner where it is planned so."""
+    later = or_(jobs.c.next_run_at.is_(None), jobs.c.next_run_at > moment)
+    with store.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.name == name, later).values(next_run_at=moment))
+
+
 def requested(store: Store) -> tuple[str, ...]:
     """Names of the jobs that somebody asked to run now."""
     with store.read() as connection:

@@ -263,6 +263,21 @@ grants = Table(
     Column("ended_at", Moment),
 )
 
+# One row for each claim that the worker binds on its cluster, written in the claim's own transaction.
+elevation_bindings = Table(
+    "elevation_bindings",
+    metadata,
+    Column("grant_id", String(20), primary_key=True),
+    Column("cluster", String(63), nullable=False),
+    Column("serial", String(50), nullable=False),
+    Column("teams", JSON, nullable=False),
+    Column("state", String(12), nullable=False, index=True),
+    Column("bound_at", Moment),
+    Column("gone_at", Moment),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("error", Text, nullable=False, server_default=""),
+)
+
 # A row is there before the signature: `state` is intent, then issued or failed; given-back where the holder said so.
 certificates = Table(
     "certificates",

@@ -41,10 +41,12 @@ PATIENCE = timedelta(seconds=1)
 AWAY_SECONDS = 1.0
 """Between two looks at a database that does not answer."""
 LOCK = "worker.lock"
+LANES = ("default", "urgent")
 
 
 class _OneOfEach(ThreadPoolExecutor):  # type: ignore[misc]
-    """One thread. A job that waits for it, or runs, is not put there a second time; `left_out` is told its name.
+    """A lane: one thread. A job that waits for it, or runs, is not put there a second time; `left_out` is told its
+    name.
 
     A period that ends meanwhile, or a look at whose turn it is, is nothing to warn of: the run that waits does what is
     due.
@@ -79,15 +81,16 @@ class Worker:
         self._lease = lease
         self._patience = timedelta(0) if context.store.is_sqlite else PATIENCE
         self._stopped = threading.Event()
-        self._busy = threading.Lock()
+        self._busy = {lane: threading.Lock() for lane in LANES}
         self._queued: set[str] = set()
         self._seen: dict[str, int] = {}
         self._made: dict[str, int] = {}
         """Of which run, by its fence, what lies in this worker's folder is the result."""
-        # One thread: jobs share the platform that was read, and none is so urgent that two must run at once.
+        # One thread for most: those jobs share the platform that was read. Somebody waits for an urgent one, which has
+        # a thread of its own, so that it never stands behind a long render.
         # A turn that was left out is not queued: where it is still due, the next look brings it forward again.
-        executor = _OneOfEach(self._queued.discard)
-        self._scheduler = BackgroundScheduler(timezone="UTC", executors={"default": executor})
+        executors = {lane: _OneOfEach(self._queued.discard) for lane in LANES}
+        self._scheduler = BackgroundScheduler(timezone="UTC", executors=executors)
 
     def run(self) -> None:
         """Run every job once, then each in its period, until `stop` is called."""
@@ -101,6 +104,7 @@ class Worker:
                     IntervalTrigger(seconds=int(job.every.total_seconds()), timezone="UTC"),
                     args=[job.name],
                     id=job.name,
+                    executor=_lane(job),
                     next_run_time=now.replace(microsecond=number),  # at once, in the order of the table
                     max_instances=1,
                     coalesce=True,
@@ -118,7 +122,7 @@ class Worker:
             if self._scheduler.running:
                 # Waiting inside would hold the scheduler's lock, for which a run that ends there asks as well.
                 self._scheduler.shutdown(wait=False)
-            with self._busy:  # the run that goes on is let end
+            with self._busy["default"], self._busy["urgent"]:  # the runs that go on are let end
                 os.close(lock)
             log.info("worker stopped")
 
@@ -155,7 +159,7 @@ class Worker:
         return True
 
     def _turn(self, name: str) -> None:
-        with self._busy:
+        with self._busy[_lane(self.jobs[name])]:
             try:
                 if not self._stopped.is_set() and self.run_job(name) is None and self.jobs[name].local:
                     self._run_here(self.jobs[name])
@@ -192,7 +196,8 @@ class Worker:
 
     def _run(self, job: Job, held: Claim) -> Outcome:
         name, started = job.name, time.monotonic()
-        self.context.asked_by = held.asked_by
+        if not job.urgent:  # those of the other lane run at the same time
+            self.context.asked_by = held.asked_by
         outcome = self._outcome(job)
         self.metrics.runs.labels(name, outcome.state.value).inc()
         self.metrics.seconds.labels(name).observe(time.monotonic() - started)
@@ -258,6 +263,10 @@ class Worker:
         log.warning("job taken over", job=held.name, before=held.before)
         event = events.Event(self.context.clock(), "job.taken-over", "pilothouse", held.name, message)
         events.record(self.context.store, event)
+
+
+def _lane(job: Job) -> str:
+    return "urgent" if job.urgent else "default"
 
 
 def _period(job: Job) -> str:

@@ -6,6 +6,7 @@ transaction that takes it. Certificates come from the signer alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,9 +21,11 @@ from pilothouse.access.words import Statement
 from pilothouse.files.authorities import read_authorities
 from pilothouse.platform.model import AccessProfile, Platform
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, nearest, one_of
-from pilothouse.store import Store, ledger, users
+from pilothouse.store import Store, elevations, ledger, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.workflows import elevation_state
+from pilothouse.workflows.elevation_state import Shown
 from pilothouse.workflows.issuance import no_elevation
 
 
@@ -76,6 +79,8 @@ class Desk:
     notifier: Notifier
     new_id: Callable[[], str]
     address: str = ""
+    pause: Callable[[float], None] = time.sleep
+    """Between two looks at whether the worker has removed a binding."""
 
 
 # ---------------------------------------------------------------- what may I have
@@ -198,6 +203,13 @@ class Mine:
     grants: tuple[Grant, ...]
 
 
+def on_cluster(store: Store, requests: Iterable[Grant], now: datetime) -> dict[str, Shown]:
+    """How the bindings of these requests stand on their clusters, by the request's id."""
+    listed = tuple(requests)
+    found = elevations.of(store, (grant.id for grant in listed))
+    return {grant.id: elevation_state.shown(grant, found.get(grant.id), now) for grant in listed}
+
+
 def mine(store: Store, person: Person, now: datetime) -> Mine:
     rows = certificate_rows.of_user(store, person.user)
     alive = [row for row in rows if row.is_alive(now)]
@@ -298,10 +310,12 @@ def waiting_for(store: Store, platform: Platform, person: Person, now: datetime)
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """What was given back, and what that means, in a sentence."""
+    """What was given back, and what that means, in a sentence. `binding` is `gone` or `stands` where the worker binds
+    the request, else ""."""
 
     id: str
     meaning: str
+    binding: str = ""
 
 
 def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: datetime) -> GivenBack:
@@ -315,6 +329,9 @@ def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: date
         if ended.state is State.WITHDRAWN:
             return GivenBack(id, "The request was withdrawn.")
         _end_certificate(desk.store, ended.cluster, ended.serial, person.user, now)
+        bound = elevations.get(desk.store, id)
+        if bound is not None:
+            return _unbound(desk, ended, person, now)
         return GivenBack(id, _meaning(certificate_rows.get(desk.store, ended.serial, ended.cluster)))
     found = certificate_rows.get(desk.store, id)
     if found is None:
@@ -322,6 +339,9 @@ def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: date
     _require(may(person, Action.GIVE_BACK, Certificate(found.user, found.profile), platform))
     if not found.is_alive(now):
         raise Conflict(f"certificate {id} has ended already")
+    if found.grant_id and elevations.get(desk.store, found.grant_id) is not None:
+        # Its binding is what gives it rights.
+        return replace(give_back(desk, platform, person, found.grant_id, now), id=id)
     _end_certificate(desk.store, found.cluster, found.serial, person.user, now)
     return GivenBack(id, _meaning(found))
 
@@ -330,6 +350,21 @@ def _end_certificate(store: Store, cluster: str, serial: str, actor: str, now: d
     with store.write() as connection:
         certificate_rows.end(connection, cluster, serial, certificate_rows.State.GIVEN_BACK, now)
         ledger.append(connection, Entry("certificate.given-back", actor, serial, cluster), now)
+
+
+def _unbound(desk: Desk, grant: Grant, person: Person, now: datetime) -> GivenBack:
+    """The worker is woken, and waited for a little: whoever gives back wants to know that it is over."""
+    woken = elevation_state.wake(desk.store, person.user, now)
+    found = elevation_state.wait_until_gone(desk.store, grant.id, desk.pause) if woken else None
+    if found is not None and found.state is elevations.State.GONE:
+        said = f"It is given back: its certificate has no rights on {grant.cluster} any more."
+        return GivenBack(grant.id, said, "gone")
+    why = found.error if found and found.error else "the worker has not answered yet"
+    said = (
+        f"It is recorded as given back, and its binding on {grant.cluster} still stands: {why}. The worker removes it"
+        " as soon as it can; until then a copy of the key has its rights."
+    )
+    return GivenBack(grant.id, said, "stands")
 
 
 def _meaning(found: certificate_rows.Certificate | None) -> str:

@@ -7,6 +7,7 @@ cannot be read, or the ledger cannot be written, nothing is signed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,15 +19,17 @@ from pilothouse.access import certificates, grants, names
 from pilothouse.access import vault as vault_names
 from pilothouse.access.certificates import Issued, Template
 from pilothouse.access.csr import Request, parse
+from pilothouse.access.elevation import group_of
 from pilothouse.access.grants import Grant, State
 from pilothouse.access.ledger import Entry, Head
 from pilothouse.access.permissions import Action, Decision, Person, may, person_of
 from pilothouse.access.words import duration
 from pilothouse.platform.model import AccessProfile, Platform, Scope
 from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest, one_of
-from pilothouse.store import Store, ledger, sessions, users
+from pilothouse.store import Store, elevations, ledger, sessions, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.workflows import elevation_state
 
 MIN_SECONDS = 600
 SKEW = timedelta(seconds=60)
@@ -86,6 +89,8 @@ class Issuance:
     clock: Callable[[], datetime]
     serial: Callable[[], int]
     exported: Callable[[Head], None]
+    pause: Callable[[float], None] = time.sleep
+    """Between two looks at whether the worker has bound a request."""
 
     def issue(self, ask: Ask) -> Issued:
         """The certificate. Raises `Denied`, `Invalid`, `Conflict` or `Unavailable`; then nothing was handed out."""
@@ -107,9 +112,10 @@ class Issuance:
         teams = _teams(platform, person, profile, cluster, ask.team)
         if by_vault:
             _check_vault(profile, cluster, teams, ask.vault_token)
+        binds = bool(ask.grant_id) and platform.clusters[cluster].binds_requests
         template = Template(
             user=person.user,
-            groups=names.groups_for(profile, teams),
+            groups=(group_of(ask.grant_id),) if binds else names.groups_for(profile, teams),
             public_key=request.public_key,
             serial=self.serial(),
             now=now,
@@ -117,8 +123,12 @@ class Issuance:
         )
         certificates.check(template)
         authority = self.authorities.certificate(cluster)
-        self._record_intent(template, profile, cluster, request, ask.grant_id)
+        self._record_intent(template, profile, cluster, request, ask.grant_id, teams if binds else None)
         try:
+            if binds:
+                # Before the signature: a cluster that does not bind costs the person nothing but another claim.
+                elevation_state.wake(self.store, person.user, self.clock())
+                elevation_state.wait_until_bound(self.store, ask.grant_id, cluster, self.pause)
             role = vault_names.role_name(profile, teams[0] if teams else "") if by_vault else ""
             leaf = self.authorities.sign(cluster, template, Voucher(ask.csr, role, ask.vault_token))
             latest = template.not_after + (SKEW if by_vault else timedelta())
@@ -130,6 +140,8 @@ class Issuance:
                 )
         except PilothouseError as failure:
             self._record_failure(template, cluster, ask.grant_id, failure.message, now)
+            if binds:  # what was bound, or will be by a request that is on its way, is taken back
+                elevation_state.wake(self.store, person.user, self.clock())
             raise
         issued = Issued(
             cluster=cluster,
@@ -207,8 +219,15 @@ class Issuance:
     # ------------------------------------------------------------ the records
 
     def _record_intent(
-        self, template: Template, profile: AccessProfile, cluster: str, request: Request, grant_id: str
+        self,
+        template: Template,
+        profile: AccessProfile,
+        cluster: str,
+        request: Request,
+        grant_id: str,
+        bound_for: tuple[str, ...] | None,
     ) -> None:
+        """`bound_for` are the teams for which the worker is to bind the request; None where bindings stand."""
         serial = str(template.serial)
         with self.store.write() as connection:
             other = certificate_rows.other_user_of_key(connection, request.spki_sha256, template.user)
@@ -221,6 +240,8 @@ class Issuance:
                 # Decided again under the lock: of two claims at once one gets the certificate.
                 claimed = grants.claim(grant_rows.locked(connection, grant_id), serial, template.now)
                 grant_rows.save(connection, claimed)
+                if bound_for is not None:
+                    elevations.want(connection, grant_id, cluster, serial, bound_for)
             certificate_rows.add(
                 connection,
                 certificate_rows.Certificate(
@@ -253,10 +274,11 @@ class Issuance:
             certificate_rows.end(connection, cluster, serial, certificate_rows.State.FAILED, now)
             if grant_id:
                 grant = grant_rows.locked(connection, grant_id)
-                reopened = replace(
-                    grant, state=State.APPROVED, claimed_at=None, serial="", deadline=now + grants.CLAIM_WITHIN
-                )
-                grant_rows.save(connection, reopened)
+                if grant.state is State.CLAIMED and grant.serial == serial:  # not given back meanwhile
+                    reopened = replace(
+                        grant, state=State.APPROVED, claimed_at=None, serial="", deadline=now + grants.CLAIM_WITHIN
+                    )
+                    grant_rows.save(connection, reopened)
             recorded = ledger.append(
                 connection, Entry("certificate.failed", template.user, serial, cluster, {"why": why}), now
             )

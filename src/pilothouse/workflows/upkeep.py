@@ -143,6 +143,18 @@ class Upkeep:
 
         return Outcome(*audit_jobs.score(self))
 
+    def elevate(self) -> Outcome:
+        """Bind every request that was claimed, and unbind every one that is over, where a cluster says so."""
+        from pilothouse.workflows import elevation
+
+        return Outcome(*elevation.run(self))
+
+    def sweep_elevations(self) -> Outcome:
+        """Look at every cluster for bindings that may not stand any more, whatever is written down about them."""
+        from pilothouse.workflows import elevation_sweep
+
+        return Outcome(*elevation_sweep.run(self))
+
     def apply(self) -> Outcome:
         """Bring every cluster with `apply: auto` to what is declared.
 
@@ -287,6 +299,7 @@ class Job:
     """A job of the worker: `every` is its period; `run` does it.
 
     What a `local` job makes lies in the worker's own data folder, so that each of several workers runs it for itself.
+    An `urgent` one does not wait for the others.
     """
 
     name: str
@@ -294,6 +307,7 @@ class Job:
     every: timedelta
     run: Callable[[Upkeep], Outcome]
     local: bool = False
+    urgent: bool = False
 
 
 JOBS = (
@@ -306,6 +320,10 @@ JOBS = (
     Job("log-store", "Read the log stores", timedelta(minutes=5), Upkeep.log_store),
     Job("audit", "Read the audit logs on", timedelta(seconds=30), Upkeep.audit),
     Job("unusual", "Judge what is unusual", timedelta(minutes=15), Upkeep.unusual),
+    Job(
+        "elevate", "Bind and unbind requests for elevated profiles", timedelta(seconds=30), Upkeep.elevate, urgent=True
+    ),
+    Job("elevation-sweep", "Remove bindings of requests that are over", timedelta(minutes=1), Upkeep.sweep_elevations),
     Job("expire", "End requests, proposals and sessions past their time", timedelta(minutes=1), Upkeep.expire),
     Job("verify-ledger", "Verify the ledger's chain", timedelta(hours=1), Upkeep.verify),
     Job("remind", "Remind before an egress expires", timedelta(hours=12), Upkeep.remind),

@@ -203,6 +203,12 @@ class Api:
             raise
         return True
 
+    def make(self, manifest: Object) -> dict[str, Any]:
+        """Create an object that must not be there yet; `Clash` where one of its name is."""
+        kind = kinds.of(manifest)
+        namespace = manifest["metadata"].get("namespace", "") if kind.namespaced else ""
+        return self.create(kind.at(namespace), manifest, "create")
+
     def create(self, path: str, body: Mapping[str, Any], operation: str) -> dict[str, Any]:
         found: dict[str, Any] = self.transport.call("POST", path, operation, body=body).body
         return found

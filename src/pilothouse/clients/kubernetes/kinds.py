@@ -94,6 +94,8 @@ _CLUSTER_WIDE = frozenset(
         "AdminNetworkPolicy",
         "BaselineAdminNetworkPolicy",
         "CustomResourceDefinition",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
     )
 )
 
@@ -102,6 +104,7 @@ _APPLIED_EVERYWHERE = (
     *_group("apps", "v1", "DaemonSet"),
     *_group("networking.k8s.io", "v1", "NetworkPolicy"),
     *_group("rbac.authorization.k8s.io", "v1", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
+    *_group("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
 _APPLIED_CALICO = ("Tier", "NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "GlobalNetworkSet")
 _ISOLATING_CALICO = ("GlobalNetworkPolicy",)

@@ -11,6 +11,7 @@ from pilothouse.platform.model import (
     AlertSeverity,
     Authority,
     Cluster,
+    Elevation,
     Endpoint,
     Enforcement,
     LoggingCapacity,
@@ -124,6 +125,12 @@ class AuthorityModel(Strict):
     )
 
 
+class ElevationModel(Strict):
+    account: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9:._@/-]*$", max_length=253)] = Field(
+        description="The worker's user on this cluster, such as system:serviceaccount:pilothouse:pilothouse"
+    )
+
+
 class LoggingModel(Strict):
     data_nodes: int = Field(default=3, ge=1, le=1000, description="Elasticsearch data nodes")
     heap: Size = Field(default=4 * 1024**3, description="Of each data node")
@@ -154,6 +161,10 @@ class ClusterSpec(Strict):
         default_factory=dict, description="What `domain` peers resolve to, pinned"
     )
     apply: Literal["manual", "auto"] = Field(default="manual", description="auto: the worker applies what was approved")
+    elevation: ElevationModel | None = Field(
+        default=None,
+        description="The worker binds each request for an elevated profile, and unbinds it; left out, bindings stand",
+    )
 
 
 class ClusterDocument(Strict):
@@ -201,6 +212,9 @@ class ClusterDocument(Strict):
                 for domain, addresses in sorted(spec.domain_addresses.items())
             },
             apply=spec.apply,
+            elevation=Elevation(spec.elevation.account, node.at("spec", "elevation"))
+            if spec.elevation
+            else Elevation(),
             place=node.at("metadata", "name"),
         )
 
