@@ -1,9 +1,9 @@
 """Processes that end themselves with SIGKILL at one chosen step, and the process that starts them.
 
-The portal and the signer are made by their own code; what is handed in to them (store, authorities, the keeper of
-the head, the way to the signer) is wrapped here, and every write to the database is seen through the engine. Nothing of this
-is in the product. `Nursery` is a process without threads that has everything imported and forks a child per run,
-which is much faster than an interpreter for each.
+The portal and the signer are made by their own code. What is handed in to them (store, authorities, the keeper of the
+head, the way to the signer) is wrapped here, and every write to the database is seen through the engine. Nothing of
+this is in the product. `Nursery` is a process without threads that has everything imported and forks a child for each
+run, which is much faster than an interpreter for each.
 
 A child does nothing out of the ordinary until the file `arm` lies in the data folder: then the next request is
 counted step by step, and at step `at` the child is gone. `steps` in the data folder names the steps passed.

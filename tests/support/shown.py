@@ -1,7 +1,8 @@
 """What a run shows at its end: the table of attacks, and that of the processes that were killed.
 
 A pytest plugin. Tests hand rows on as properties of their reports, so that they come through where several processes
-run the tests: `@pytest.mark.attack(row, system)` of `access/attacks`, and `record_property("killed", rows)`.
+run the tests: `@pytest.mark.attack(row)`, whose system is that of the test's fixture or a second argument, and
+`record_property("killed", rows)`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ SYSTEMS = ("embedded", "Vault stand-in", "Vault and slapd")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "attack(row): a test of one row of the table of attacks")
+    config.addinivalue_line("markers", "attack(row, system): a test of one row of the table of attacks")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,7 +24,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marker = item.get_closest_marker("attack")
     if marker is not None:
         callspec = getattr(item, "callspec", None)
-        system = next((v for v in getattr(callspec, "params", {}).values() if v in SYSTEMS), SYSTEMS[0])
+        params = getattr(callspec, "params", {}).values()
+        system = marker.args[1] if len(marker.args) > 1 else next((v for v in params if v in SYSTEMS), SYSTEMS[0])
         item.user_properties.append(("attack", (marker.args[0], system)))
 
 
@@ -31,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     attacks: dict[str, dict[str, list[bool]]] = {}
     killed: list[Sequence[str]] = []
     for report, withstood in _reports(terminalreporter):
-        for name, value in report.user_properties:
+        for name, value in getattr(report, "user_properties", ()):  # a module that cannot be read has none
             if name == "attack":
                 row, system = value
                 attacks.setdefault(row, {}).setdefault(system, []).append(withstood)
