@@ -29,13 +29,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from processes import folder, server, tell
-from table import Column, Row, Table
+from sqlalchemy import insert
+from table import Budget, Column, Row, Table
 
 from pilothouse.access import certificates, csr
+from pilothouse.access import ledger as chain
 from pilothouse.clients.signer import SignerClient
 from pilothouse.problems import PilothouseError
 from pilothouse.signer.keys import EmbeddedAuthorities
-from pilothouse.store import Store, sessions, users
+from pilothouse.store import Store, ledger, sessions, users
+from pilothouse.store.schema import ledger as ledger_rows
+from pilothouse.store.schema import users as user_rows
 from pilothouse.workflows.issuance import Ask, Issuance
 from pilothouse.workflows.rendering import open_platform
 
@@ -51,6 +55,14 @@ COLUMNS = (
     Column("p99", "p99", "ms", 1),
     Column("refused", "refused"),
     Column("share", "of raw signing", "%", 1),
+)
+SIZES = {"full": ((100_000, 100), (1_000_000, 1_000)), "tiny": ((100, 10), (1_000, 100))}
+"""Entries of the ledger and users, ten times as many the second time."""
+BATCH = 5_000
+GROWN = (
+    Column("one", "one certificate", "ms", 2),
+    Column("verify", "whole chain verified", "s", 2),
+    Column("per", "of each entry", "µs", 2),
 )
 STEPS = (Column("milliseconds", "median", "ms", 2), Column("share", "share", "%"))
 
@@ -318,6 +330,78 @@ def taken_apart(parts: dict[str, float]) -> list[Row]:
     return [*rows, {"name": "one certificate through the portal", "milliseconds": round(1000 * whole, 2), "share": 100}]
 
 
+# ---------------------------------------------------------------- by the size of the ledger
+
+
+def sizes(scale: str, samples: int) -> list[Row]:
+    """What one certificate costs, and how long the whole chain takes to verify, by the entries that stand in it."""
+    rows = []
+    for entries, people in SIZES[scale]:
+        tell(f"issuance: a ledger of {entries:,} entries")
+        with folder("ledger") as made:
+            store = Store(made)
+            store.migrate()
+            fill(store, entries, people)
+            one = issued_in(store, made, samples)
+            began = time.perf_counter()
+            problems, head = ledger.verify(store)
+            took = time.perf_counter() - began
+            if problems or head.sequence < entries:
+                raise SystemExit(f"the chain that was made is broken: {problems[:1]}")
+            store.close()
+        rows.append(
+            {
+                "name": f"{entries:,} entries, {people:,} users",
+                "one": round(1000 * one, 2),
+                "verify": round(took, 2),
+                "per": round(1e6 * took / entries, 2),
+            }
+        )
+    return rows
+
+
+def fill(store: Store, entries: int, people: int) -> None:
+    """A chain of that many entries, and accounts beside it."""
+    head, begin = chain.EMPTY, now() - timedelta(days=400)
+    fields = {"display_name": "", "email": "", "groups": ["engineers"], "password_hash": "none", "disabled": False}
+    with store.write() as connection:
+        accounts = [fields | {"name": f"user{n}", "created_at": begin, "changed_at": begin} for n in range(people)]
+        connection.execute(insert(user_rows), accounts)
+        for start in range(0, entries, BATCH):
+            batch = []
+            for number in range(start, min(start + BATCH, entries)):
+                data = {"fingerprint": f"{number:064x}", "profile": PROFILE, "request": ""}
+                entry = chain.Entry("certificate.issued", f"user{number % people}", str(number), CLUSTER, data)
+                made = chain.append(head, entry, begin + timedelta(seconds=30 * number))
+                head = made.head
+                batch.append(
+                    {
+                        "sequence": made.sequence,
+                        "at": made.at,
+                        "kind": entry.kind,
+                        "actor": entry.actor,
+                        "subject": entry.subject,
+                        "cluster": entry.cluster,
+                        "text": made.text,
+                        "hash": made.hash,
+                    }
+                )
+            connection.execute(insert(ledger_rows), batch)
+
+
+def issued_in(store: Store, own: Path, samples: int) -> float:
+    """Median seconds of one issuance in this process on that store."""
+    platform = open_platform(render.BANK).loaded.platform
+    serials = count(1 << 120)
+    keys = EmbeddedAuthorities(own / "signer", own / "authorities", lambda: platform, now, lambda: next(serials))
+    issuance = Issuance(store, lambda: platform, keys, now, lambda: next(serials), keys.keep_head)
+    asked = Ask(session(store), request(), CLUSTER, PROFILE)
+    try:
+        return median(lambda: issuance.issue(asked), samples)
+    finally:
+        keys.close()
+
+
 def answer(scale: str) -> list[Table]:
     samples = SAMPLES[scale]
     tell("issuance: raw signing")
@@ -341,4 +425,6 @@ def answer(scale: str) -> list[Table]:
     issued = Table("Certificates by the embedded authority, through the signer's socket", COLUMNS, [*rows, peer])
     issued.notes.append(f"raw signing builds the same certificate; its signature alone takes {1000 * signature:.2f} ms")
     issued.notes += sorted({f"refused: {why}" for row in rows for why in row.pop("why")})
-    return [issued, Table("Where the time of one certificate goes", STEPS, taken_apart(parts))]
+    grown = Table("A ledger and a number of users ten times as large", GROWN, sizes(scale, samples))
+    grown.budgets = [Budget(grown.rows[-1]["name"], "verify", 10.0)] if scale == "full" else []
+    return [issued, Table("Where the time of one certificate goes", STEPS, taken_apart(parts)), grown]

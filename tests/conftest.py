@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["pytester", "support.bed.fixtures"]
+pytest_plugins = ["pytester", "support.bed.fixtures", "support.shown"]
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 

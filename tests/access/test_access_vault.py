@@ -66,6 +66,7 @@ def test_what_an_engineers_token_may_do():
     assert policy["path"]["pki-dev/sign/developer.{{identity.groups.names.ph_dev_payments.metadata.team}}"] == {
         "capabilities": ["update"],
         "allowed_parameters": {"csr": [], "common_name": [], "ttl": [], "exclude_cn_from_sans": ["true"]},
+        "required_parameters": ["csr", "common_name", "exclude_cn_from_sans"],
     }
 
 
@@ -275,8 +276,16 @@ def test_the_first_path_that_is_reached_is_told_with_the_rule_that_reaches_it():
 
 
 def test_a_denied_path_reaches_nothing():
-    denied = vault.Policy("p", (PathRule("sys/*", ("deny",)), PathRule("m/sign/r", ("update",), {"csr": ()})))
+    signs = PathRule("m/sign/r", ("update",), {"csr": ()}, required_parameters=("exclude_cn_from_sans",))
+    denied = vault.Policy("p", (PathRule("sys/*", ("deny",)), signs))
     assert list(prove.engineer_policy(denied, "m", "r", ["m"], ["r"])) == []
+
+
+def test_a_parameter_that_may_be_left_out_is_found():
+    policy = vault.Policy("p", (PathRule("m/sign/r", ("update",), {"csr": ()}),))
+    (found,) = prove.engineer_policy(policy, "m", "r", ["m"], ["r"])
+    assert found.code == "access/unsafe-vault-policy"
+    assert "leave exclude_cn_from_sans out" in found.message
 
 
 @pytest.mark.parametrize(

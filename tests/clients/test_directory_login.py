@@ -50,9 +50,16 @@ def test_without_a_file_there_is_no_directory(tmp_path: Path) -> None:
 
 def test_what_cannot_be_a_login_is_not_sent_anywhere() -> None:
     directory = Directory(DirectorySettings.model_validate(settings(servers=["ldap://127.0.0.1:1"])))
-    assert [directory.authenticate(*pair) for pair in (("alice", ""), ("", "x"), (" ", "x"), ("a" * 201, "x"))] == [
-        None
-    ] * 4
+    pairs = (
+        ("alice", ""),
+        ("", "x"),
+        (" ", "x"),
+        ("a" * 201, "x"),
+        ("alice", "\0"),
+        ("al\0ice", "x"),
+        ("alice", "x\n"),
+    )
+    assert [directory.authenticate(*pair) for pair in pairs] == [None] * len(pairs)
 
 
 def test_a_directory_that_does_not_answer_says_so() -> None:

@@ -319,6 +319,7 @@ def test_nothing_secret_is_told_or_kept_where_it_should_not_be(day: Day) -> None
         day.site.client.renew(token)
 
 
+@pytest.mark.attack("Vault sealed, standby or away", "Vault and slapd")
 def test_a_vault_that_is_sealed_signs_nothing_and_says_why(day: Day, vault: Any, tmp_path: Path) -> None:
     day.login("bob")
     sealed = vault.fresh(persistent=True)

@@ -134,6 +134,7 @@ def go_away(server: FakeVault) -> None:
     server.server_close()
 
 
+@pytest.mark.attack("Vault sealed, standby or away", "Vault stand-in")
 @pytest.mark.parametrize("hurt", [seal, answer_429, go_away])
 def test_a_vault_that_does_not_sign_is_never_replaced_by_our_own_authority(
     world: World, server: FakeVault, issuance: Issuance, hurt: Any

@@ -53,6 +53,7 @@ class Token:
     """Ids of identity groups, as of the login."""
     accessor: str = field(default_factory=lambda: secrets.token_hex(8))
     seconds: int = 3600
+    user: str = ""
 
 
 @dataclass
@@ -155,6 +156,8 @@ class FakeVault(ThreadingHTTPServer):
             self._allow(held, method, path, body)
         if path.startswith("auth/token/"):
             return self._token(path, token)
+        if path == "sys/capabilities-self":
+            return 200, {"data": {item: self._capabilities(token, item) for item in body["paths"]}}
         if mount:
             return self._pki(mount, method, path.removeprefix(f"{mount}/"), token, body)
         key_value = next((m for m in state.kv if path.startswith(f"{m}/")), "")
@@ -195,7 +198,7 @@ class FakeVault(ThreadingHTTPServer):
         while more := {i for i, item in state.groups.items() if ids & set(item.get("member_group_ids") or ())} - ids:
             ids |= more
         text = f"hvs.{secrets.token_hex(12)}"
-        state.tokens[text] = Token(sorted(policies), {accessor: alias}, entity, ids)
+        state.tokens[text] = Token(sorted(policies), {accessor: alias}, entity, ids, user=name)
         return 200, {"auth": self._auth(text)}
 
     def _login_kubernetes(self, mount: str, accessor: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -236,6 +239,10 @@ class FakeVault(ThreadingHTTPServer):
 
     def _token(self, path: str, token: str) -> tuple[int, Any]:
         match path.removeprefix("auth/token/"):
+            case "lookup-self":
+                held = self.state.tokens.get(token)
+                policies = held.policies if held else ["root"]
+                return 200, {"data": {"policies": policies, "meta": {"username": held.user} if held else None}}
             case "renew-self":
                 return 200, {"auth": self._auth(token)}
             case "revoke-self":
@@ -244,7 +251,12 @@ class FakeVault(ThreadingHTTPServer):
         raise Missing
 
     def _allow(self, token: Token, method: str, path: str, body: dict[str, Any]) -> None:
-        own = ("auth/token/renew-self", "auth/token/revoke-self", "auth/token/lookup-self")
+        own = (
+            "auth/token/renew-self",
+            "auth/token/revoke-self",
+            "auth/token/lookup-self",
+            "sys/capabilities-self",
+        )
         if path in own and "default" in token.policies:
             return  # what that policy gives
         wanted = {"GET": "read", "LIST": "list", "DELETE": "delete", "PATCH": "patch"}.get(method, "update")
@@ -257,9 +269,22 @@ class FakeVault(ThreadingHTTPServer):
         if any("deny" in rule["capabilities"] for rule in rules):
             raise Forbidden
         for rule in rules:
-            if wanted in rule["capabilities"] and self._parameters(rule.get("allowed_parameters"), body):
+            if wanted in rule["capabilities"] and self._parameters(rule, body):
                 return
         raise Forbidden
+
+    def _capabilities(self, token: str, path: str) -> list[str]:
+        held = self.state.tokens.get(token)
+        if held is None:
+            return ["root"]
+        found = {
+            item
+            for name in held.policies
+            for pattern, rule in json.loads(self.state.policies.get(name) or "{}").get("path", {}).items()
+            if self._matches(pattern, path, held)
+            for item in rule["capabilities"]
+        }
+        return ["deny"] if not found or "deny" in found else sorted(found)
 
     def _matches(self, pattern: str, path: str, token: Token) -> bool:
         def fill(found: re.Match[str]) -> str:
@@ -275,8 +300,11 @@ class FakeVault(ThreadingHTTPServer):
         return path.startswith(filled[:-1]) if filled.endswith("*") else path == filled
 
     @staticmethod
-    def _parameters(allowed: dict[str, list[Any]] | None, body: dict[str, Any]) -> bool:
+    def _parameters(rule: dict[str, Any], body: dict[str, Any]) -> bool:
         """Values are compared with their type: `true` is not `"true"`."""
+        if set(rule.get("required_parameters") or ()) - set(body):
+            return False
+        allowed: dict[str, list[Any]] | None = rule.get("allowed_parameters")
         if allowed is None:
             return True
         return all(

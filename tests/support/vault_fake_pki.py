@@ -134,6 +134,8 @@ class Pki:
         if role["require_cn"] and not user:
             raise Refused("the common_name field is required")
         sans = [part.strip() for part in str(body.get("alt_names", "")).split(",") if part.strip()]
+        if role["use_csr_sans"]:
+            sans += _dns_names(request)
         addresses = [part.strip() for part in str(body.get("ip_sans", "")).split(",") if part.strip()]
         if not _allowed(role, user, alias, is_cn=True):
             raise Refused(f"common name {user} not allowed by this role")
@@ -216,6 +218,14 @@ def _allowed(role: dict[str, Any], name: str, alias: dict[str, str], *, is_cn: b
         if role["allow_subdomains"] and base.lower().endswith(f".{domain.lower()}"):
             return True
     return False
+
+
+def _dns_names(request: x509.CertificateSigningRequest) -> list[str]:
+    try:
+        found = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return list(found.get_values_for_type(x509.DNSName))
 
 
 def _check_key(role: dict[str, Any], key: Any) -> None:

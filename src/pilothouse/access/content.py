@@ -32,12 +32,14 @@ CAPABILITIES = ("create", "read", "update", "patch", "delete", "list", "deny")
 
 @dataclass(frozen=True, slots=True)
 class PathRule:
-    """One path of a Vault policy; `allowed_parameters` None means any parameter."""
+    """One path of a Vault policy; `allowed_parameters` None means any parameter. A request without one of
+    `required_parameters` is refused (https://developer.hashicorp.com/vault/docs/concepts/policies#required_parameters)."""
 
     path: str
     capabilities: tuple[str, ...]
     allowed_parameters: Mapping[str, tuple[str, ...]] | None = None
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+    required_parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ class _Metadata(_Strict):
 class _PathSpec(_Strict):
     capabilities: Annotated[list[str], Field(min_length=1)]
     allowed_parameters: dict[str, list[str]] | None = Field(default=None, alias="allowedParameters")
+    required_parameters: list[str] = Field(default=[], alias="requiredParameters")
 
 
 class _PolicySpec(_Strict):
@@ -318,6 +321,7 @@ def _template(policy: _Policy, node: Node, problems: list[Problem]) -> PolicyTem
                 tuple(spec.capabilities),
                 None if allowed is None else {key: tuple(values) for key, values in allowed.items()},
                 place,
+                tuple(spec.required_parameters),
             )
         )
     return PolicyTemplate(policy.metadata.name, policy.spec.subject, tuple(rules))

@@ -257,6 +257,14 @@ def _parameters(policy: Policy, sign: str) -> Iterable[Problem]:
                 item.place,
                 "allow csr, common_name, ttl and exclude_cn_from_sans only: `not_after` passes by max_ttl",
             )
+        if _gives(item) and "exclude_cn_from_sans" not in item.required_parameters:
+            yield error(
+                "access/unsafe-vault-policy",
+                f"the policy {policy.name} lets a request leave exclude_cn_from_sans out: the name would become an"
+                " alternative name too",
+                item.place,
+                "add `requiredParameters: [csr, common_name, exclude_cn_from_sans]`",
+            )
 
 
 class SecretPaths:

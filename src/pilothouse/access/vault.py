@@ -21,7 +21,7 @@ the profile's group and the team's, are needed; mappings of groups to policies o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pilothouse.access import accounts, names
@@ -62,6 +62,8 @@ class Policy:
             entry: Body = {"capabilities": list(rule.capabilities)}
             if rule.allowed_parameters is not None:
                 entry["allowed_parameters"] = {key: list(value) for key, value in rule.allowed_parameters.items()}
+            if rule.required_parameters:
+                entry["required_parameters"] = list(rule.required_parameters)
             paths[rule.path] = entry
         return {"path": paths}
 
@@ -170,9 +172,7 @@ def workload_policy(service: Service, cluster: Cluster, content: VaultContent) -
 
 
 def _fill(rules: tuple[PathRule, ...], values: Mapping[str, str]) -> tuple[PathRule, ...]:
-    return tuple(
-        PathRule(rule.path.format(**values), rule.capabilities, rule.allowed_parameters, rule.place) for rule in rules
-    )
+    return tuple(replace(rule, path=rule.path.format(**values)) for rule in rules)
 
 
 def workload_role(service: Service, cluster: Cluster, content: VaultContent) -> Body:

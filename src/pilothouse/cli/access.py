@@ -524,10 +524,11 @@ def _local(moment: datetime) -> str:
 
 
 def _add_offline() -> None:
-    from pilothouse.cli import access_audit, access_offline, access_secrets, access_vault
+    from pilothouse.cli import access_audit, access_offline, access_secrets, access_self_test, access_vault
 
     for command in (access_offline.inspect, access_offline.can_i, access_offline.verify_ledger):
         group.add_command(command)
+    group.add_command(access_self_test.self_test)
     group.add_command(access_vault.group)
     group.add_command(access_secrets.group)
     group.add_command(access_audit.group)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,6 +131,8 @@ class Directory:
         typed = typed.strip()
         if not typed or not password or len(typed) > MAX_TYPED or len(password) > MAX_PASSWORD:
             return None
+        if any(unicodedata.category(letter) == "Cc" for letter in typed + password):
+            return None  # no password may hold them (https://www.rfc-editor.org/rfc/rfc4013#section-2.3)
         with measured("directory", "login"):
             return self._first(typed, password)
 

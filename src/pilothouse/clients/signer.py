@@ -62,6 +62,11 @@ class SignerClient:
         """The certificate of the cluster's authority in PEM."""
         return str(self._ask({"op": "authority", "cluster": cluster}).get("authority", ""))
 
+    def tested(self, cluster: str) -> Mapping[str, Any]:
+        """What the signer found when it last tried the escapes at that cluster's authority: `untested` and
+        `attempts`, as `access.escapes.Report` has them."""
+        return dict(self._ask({"op": "self-test", "cluster": cluster}).get("report") or {})
+
     def ping(self) -> None:
         """`Unavailable` unless the signer answers."""
         self._ask({"op": "ping"})

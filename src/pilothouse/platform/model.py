@@ -421,6 +421,8 @@ class Authority:
     common_name: str = ""
     login: str = "ldap"
     """Vault's LDAP auth mount, at which engineers log in."""
+    self_test_token_file: str = ""
+    """A file with a token such as engineers have, on the signer's machine, for its self-test at the live mount."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ from typing import Any
 
 import click
 
+from pilothouse.files.platform import load
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
 from pilothouse.signer.authorities import ByBackend, VaultAuthorities
 from pilothouse.signer.declared import Declared
+from pilothouse.signer.guard import Guarded
 from pilothouse.signer.keys import EmbeddedAuthorities
 from pilothouse.signer.server import Server
 from pilothouse.store import address, local
@@ -67,11 +69,14 @@ def build(
     published = data / "authorities"
     embedded = EmbeddedAuthorities(keys or data / "signer", published, declared, utc_now, new_serial)
     authorities = ByBackend(declared, embedded, VaultAuthorities(published, declared, time.monotonic))
-    issuance = Issuance(store, declared, authorities, utc_now, new_serial, embedded.keep_head)
-    server = Server(socket or data / "signer.sock", issuance, log, group)
+    guarded = Guarded(authorities, declared, lambda: load(root).content, utc_now, time.monotonic, log)
+    issuance = Issuance(store, declared, guarded, utc_now, new_serial, embedded.keep_head)
+    server = Server(socket or data / "signer.sock", issuance, log, group, guarded.report)
     for name, cluster in declared().clusters.items():
         if cluster.authority.backend == "embedded":
             embedded.certificate(name)
+    guarded.test_all()
+    guarded.keep_testing()
     return server
 
 

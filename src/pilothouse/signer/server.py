@@ -2,6 +2,7 @@
 
     {"op": "sign", "token": …, "csr": …, "profile": …, "cluster": …, "grant": …, "seconds": …, "team": …, "vault": …}
     {"op": "authority", "cluster": …}
+    {"op": "self-test", "cluster": …}
     {"op": "ping"}
 
 An answer is `{"ok": true, …}`, or `{"ok": false, "kind": …, "message": …, "hint": …}` where the kind is
@@ -17,10 +18,12 @@ import socket
 import socketserver
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pilothouse.access import certificates
+from pilothouse.access.escapes import Report
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 from pilothouse.workflows.issuance import Ask, Issuance
 
@@ -34,6 +37,7 @@ KINDS: Mapping[type[PilothouseError], str] = {
 }
 
 Log = Callable[[Mapping[str, Any]], None]
+Tested = Callable[[str], Report]
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
@@ -42,8 +46,12 @@ class Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, path: Path, issuance: Issuance, log: Log, group: int | None = None) -> None:
+    def __init__(
+        self, path: Path, issuance: Issuance, log: Log, group: int | None = None, tested: Tested | None = None
+    ) -> None:
+        """`tested` gives what the self-test of a cluster found."""
         self.issuance = issuance
+        self.tested = tested
         self.log = log
         self.path = path
         _remove_stale(path)
@@ -104,9 +112,11 @@ class Server(socketserver.ThreadingUnixStreamServer):
             case "authority":
                 certificate = self.issuance.authorities.certificate(_text(message, "cluster"))
                 return {"authority": certificates.pem(certificate)}
+            case "self-test" if self.tested is not None:
+                return {"report": asdict(self.tested(_text(message, "cluster")))}
             case "ping":
                 return {}
-        raise Invalid(f"unknown operation {operation[:40]!r}", "sign, authority or ping")
+        raise Invalid(f"unknown operation {operation[:40]!r}", "sign, authority, self-test or ping")
 
 
 class _Handler(socketserver.StreamRequestHandler):

@@ -37,7 +37,7 @@ def add(store: Store, grant: Grant) -> None:
                     f"your request {other.id} for {grant.profile} on {grant.cluster} is still {other.state}",
                     f"see `pilothouse access status`, or end it with `pilothouse access give-back {other.id}`",
                 )
-        connection.execute(insert(grants).values(**_values(grant)))
+        put(connection, grant)
         data = {"profile": grant.profile, "reason": grant.reason, "seconds": grant.seconds}
         ledger.append(
             connection, Entry("elevation.requested", grant.user, grant.id, grant.cluster, data), grant.requested_at
@@ -66,6 +66,11 @@ def locked(connection: Connection, id: str) -> Grant:
     if row is None:
         raise Invalid(f"there is no request `{id}`", "see `pilothouse access status`")
     return _grant(row)
+
+
+def put(connection: Connection, grant: Grant) -> None:
+    """The row of a new grant, and nothing else: `add` also records it."""
+    connection.execute(insert(grants).values(**_values(grant)))
 
 
 def save(connection: Connection, grant: Grant) -> None:

@@ -33,7 +33,7 @@ from pilothouse.workflows import elevation_state
 
 MIN_SECONDS = 600
 SKEW = timedelta(seconds=60)
-"""How far the clock of an authority that is another server may be ahead of ours."""
+"""How far the clock of another server (an authority, a portal on another machine) may be ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,7 @@ class Issuance:
     def _claimable(self, platform: Platform, person: Person, grant: Grant, now: datetime) -> AccessProfile:
         """The profile of the request, after everything that was true at the approval was checked again."""
         _require(may(person, Action.CLAIM, grant, platform))
+        _check_clocks(grant, now)
         profile = platform.profiles[grant.profile]
         grants.check_seconds(profile, grant.seconds)
         grants.claim(grant, "", now)  # raises where it is not approved, or lapsed
@@ -340,6 +341,17 @@ def _teams(platform: Platform, person: Person, profile: AccessProfile, cluster: 
     if wanted and wanted not in teams:
         raise Denied(f"team {wanted} is none of yours with a service on cluster {cluster}", one_of(teams))
     return (wanted,) if wanted else teams
+
+
+def _check_clocks(grant: Grant, now: datetime) -> None:
+    """A request from the future was written by a clock that is not ours: for how long it holds is not known then."""
+    latest = max(moment for moment in (grant.requested_at, grant.decided_at) if moment is not None)
+    if latest - now > SKEW:
+        raise Unavailable(
+            f"the clock of the signer is {int((latest - now).total_seconds())} s behind the one by which request"
+            f" {grant.id} was written",
+            "set the clocks of portal and signer by one time server, then claim again",
+        )
 
 
 def _check_vault(profile: AccessProfile, cluster: str, teams: tuple[str, ...], token: str) -> None:

@@ -123,6 +123,10 @@ class AuthorityModel(Strict):
     login: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_/-]*$")] = Field(
         default="ldap", description="Vault's LDAP auth mount, at which engineers log in"
     )
+    self_test_token_file: str | None = Field(
+        default=None,
+        description="File with a token such as engineers have, with which the signer tries the escapes at the mount",
+    )
 
 
 class ElevationModel(Strict):
@@ -203,6 +207,7 @@ class ClusterDocument(Strict):
                 spec.authority.mount or f"pki-{name}",
                 spec.authority.common_name or f"{name} access",
                 spec.authority.login,
+                spec.authority.self_test_token_file or "",
             ),
             logging=LoggingCapacity(
                 spec.logging.data_nodes, spec.logging.heap, spec.logging.coordinating_nodes, spec.logging.outage
