@@ -127,6 +127,18 @@ class PortalClient:
     def give_back(self, id: str) -> dict[str, Any]:
         return self._call("POST", f"/access/give-back/{quote(id, safe='')}", {})
 
+    def lock(self, subject: str, reason: str, seconds: int, anyway: bool) -> dict[str, Any]:
+        """Locks a person or a certificate: the lock, and how many sessions ended with it."""
+        body = {"subject": subject, "reason": reason, "seconds": seconds, "anyway": anyway}
+        return self._call("POST", "/access/locks", body)
+
+    def unlock(self, subject: str, why: str) -> dict[str, Any]:
+        return self._call("POST", "/access/locks/lift", {"subject": subject, "why": why})
+
+    def locks(self, past: bool) -> dict[str, Any]:
+        """`items`, and `narrowed`: why only the caller's own are listed."""
+        return self._call("GET", "/access/locks" + ("?past=yes" if past else ""))
+
     def ledger(self, **filters: str) -> dict[str, Any]:
         query = urlencode({name: value for name, value in filters.items() if value})
         return self._call("GET", f"/access/ledger?{query}".rstrip("?"))

@@ -409,6 +409,17 @@ class Servers:
 
 
 @dataclass(frozen=True, slots=True)
+class LockWebhook:
+    """The authorization webhook that tells the API server what is locked, as that server reaches it.
+
+    `failure_policy` is what happens while it does not answer: `NoOpinion` (RBAC alone decides) or `Deny`.
+    """
+
+    url: str
+    failure_policy: str = "NoOpinion"
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
     """The cluster's own certificate authority: `backend` embedded or vault; one Vault `mount` per cluster."""
 
@@ -417,6 +428,7 @@ class Authority:
     common_name: str = ""
     login: str = "ldap"
     """Vault's LDAP auth mount, at which engineers log in."""
+    webhook: LockWebhook | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class Certificate:
     state: State = State.INTENT
     ended_at: datetime | None = None
     pem: str = ""
+    session: str = ""
+    """The id (hash) of the session that it was signed for."""
 
     def is_alive(self, now: datetime) -> bool:
         """Issued, not given back and not at its end."""
@@ -58,6 +60,7 @@ def add(connection: Connection, certificate: Certificate) -> None:
             state=certificate.state.value,
             asked_at=certificate.asked_at,
             not_after=certificate.not_after,
+            session=certificate.session,
         )
     )
 
@@ -104,6 +107,31 @@ def get(store: Store, serial: str, cluster: str = "") -> Certificate | None:
     return _certificate(row) if row else None
 
 
+def with_fingerprint(store: Store, fingerprint: str) -> Certificate | None:
+    """By the SHA-256 of the certificate in hex, as an API server names it."""
+    with store.read() as connection:
+        query = select(certificates).where(certificates.c.fingerprint == fingerprint)
+        row = connection.execute(query).mappings().first()
+    return _certificate(row) if row else None
+
+
+def given_back(connection: Connection, now: datetime) -> tuple[Certificate, ...]:
+    """Those that were given back before their end, and that a copy of the key could still use."""
+    condition = (certificates.c.state == State.GIVEN_BACK.value) & (certificates.c.not_after > now)
+    rows = connection.execute(select(certificates).where(condition)).mappings()
+    return tuple(_certificate(row) for row in rows)
+
+
+def alive_at(store: Store, now: datetime, cluster: str = "") -> tuple[Certificate, ...]:
+    """Every living certificate, by user; of one cluster where it is named."""
+    condition = _alive(now)
+    if cluster:
+        condition &= certificates.c.cluster == cluster
+    with store.read() as connection:
+        query = select(certificates).where(condition).order_by(certificates.c.user, certificates.c.asked_at)
+        return tuple(_certificate(row) for row in connection.execute(query).mappings())
+
+
 def of_user(store: Store, user: str, now: datetime | None = None, limit: int = 100) -> tuple[Certificate, ...]:
     """A person's certificates, the newest first; with `now` only the living ones."""
     condition: ColumnElement[bool] = certificates.c.user == user
@@ -148,4 +176,5 @@ def _certificate(row: Any) -> Certificate:
         State(row["state"]),
         row["ended_at"],
         row["pem"],
+        row["session"],
     )

@@ -23,6 +23,7 @@ from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, near
 from pilothouse.store import Store, ledger, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.store import locks as lock_rows
 from pilothouse.workflows.issuance import no_elevation
 
 
@@ -230,6 +231,7 @@ def request(
     """Ask for an elevated profile; its approvers are told."""
     profile = profile_named(platform, profile_name)
     _require(may(person, Action.ELEVATE, profile, platform))
+    lock_rows.require_unlocked(desk.store, (person.user,), now)
     if cluster not in platform.clusters:
         raise Invalid(f"there is no cluster `{cluster}`", one_of(platform.clusters))
     if platform.clusters[cluster].authority.backend == "vault":
@@ -272,6 +274,8 @@ def _decide(
     step: Callable[[Grant, str, str, datetime], Grant],
     word: str,
 ) -> Told:
+    lock_rows.require_unlocked(desk.store, (person.user,), now)
+
     def checked(grant: Grant) -> Grant:
         _require(may(person, Action.APPROVE_ELEVATION, grant, platform))
         return step(grant, person.user, comment, now)
@@ -336,7 +340,7 @@ def _meaning(found: certificate_rows.Certificate | None) -> str:
     end = f" would be accepted until {found.not_after:%Y-%m-%d %H:%M} UTC" if found else ""
     return (
         "It is recorded as given back. Delete the key, which `pilothouse access give-back` does where it lies:"
-        f" Kubernetes knows no revocation, and a copy of the key{end}."
+        f" Kubernetes knows no revocation, and without the webhook of locks a copy of the key{end}."
     )
 
 

@@ -27,6 +27,7 @@ from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, n
 from pilothouse.store import Store, ledger, sessions, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.store import locks as lock_rows
 
 MIN_SECONDS = 600
 SKEW = timedelta(seconds=60)
@@ -117,7 +118,7 @@ class Issuance:
         )
         certificates.check(template)
         authority = self.authorities.certificate(cluster)
-        self._record_intent(template, profile, cluster, request, ask.grant_id)
+        self._record_intent(template, profile, cluster, request, ask)
         try:
             role = vault_names.role_name(profile, teams[0] if teams else "") if by_vault else ""
             leaf = self.authorities.sign(cluster, template, Voucher(ask.csr, role, ask.vault_token))
@@ -192,6 +193,7 @@ class Issuance:
         return profile
 
     def _approver(self, platform: Platform, name: str, now: datetime) -> Person:
+        lock_rows.require_unlocked(self.store, (name,), now)
         account = users.get(self.store, name)
         if account is not None:
             if account.disabled:
@@ -207,10 +209,12 @@ class Issuance:
     # ------------------------------------------------------------ the records
 
     def _record_intent(
-        self, template: Template, profile: AccessProfile, cluster: str, request: Request, grant_id: str
+        self, template: Template, profile: AccessProfile, cluster: str, request: Request, ask: Ask
     ) -> None:
-        serial = str(template.serial)
+        serial, grant_id, session = str(template.serial), ask.grant_id, sessions.hashed(ask.token)
         with self.store.write() as connection:
+            # Here and not earlier: what was locked before the intent is never signed.
+            lock_rows.refuse(connection, template.user, session, request.spki_sha256, template.now)
             other = certificate_rows.other_user_of_key(connection, request.spki_sha256, template.user)
             if other:
                 raise Denied(
@@ -233,6 +237,7 @@ class Issuance:
                     asked_at=template.now,
                     not_after=template.not_after,
                     grant_id=grant_id,
+                    session=session,
                 ),
             )
             data = {

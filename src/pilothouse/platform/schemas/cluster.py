@@ -13,6 +13,7 @@ from pilothouse.platform.model import (
     Cluster,
     Endpoint,
     Enforcement,
+    LockWebhook,
     LoggingCapacity,
     Servers,
     Versions,
@@ -111,6 +112,14 @@ class ServersModel(Strict):
         )
 
 
+class LockWebhookModel(Strict):
+    url: Annotated[Url, Field(pattern="^https://")] = Field(description="Address at which the API server reaches it")
+    failure_policy: Literal["NoOpinion", "Deny"] = Field(
+        default="NoOpinion",
+        description="While it does not answer: RBAC alone decides, or certificates of ours may do nothing",
+    )
+
+
 class AuthorityModel(Strict):
     backend: Literal["embedded", "vault"] = "embedded"
     mount: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_/-]*$")] | None = Field(
@@ -121,6 +130,9 @@ class AuthorityModel(Strict):
     )
     login: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_/-]*$")] = Field(
         default="ldap", description="Vault's LDAP auth mount, at which engineers log in"
+    )
+    webhook: LockWebhookModel | None = Field(
+        default=None, description="The authorization webhook of locks; left out: the API server does not ask"
     )
 
 
@@ -192,6 +204,7 @@ class ClusterDocument(Strict):
                 spec.authority.mount or f"pki-{name}",
                 spec.authority.common_name or f"{name} access",
                 spec.authority.login,
+                LockWebhook(**spec.authority.webhook.model_dump()) if spec.authority.webhook else None,
             ),
             logging=LoggingCapacity(
                 spec.logging.data_nodes, spec.logging.heap, spec.logging.coordinating_nodes, spec.logging.outage
