@@ -139,6 +139,16 @@ class PortalClient:
         """`items`, and `narrowed`: why only the caller's own are listed."""
         return self._call("GET", "/access/locks" + ("?past=yes" if past else ""))
 
+    def who_can(self, **question: str) -> dict[str, Any]:
+        """`ways` and `notes` for a verb and resource on a cluster, at a moment where one is given."""
+        query = urlencode({name: value for name, value in question.items() if value})
+        return self._call("GET", f"/access/who-can?{query}")
+
+    def what_can(self, user: str, cluster: str) -> dict[str, Any]:
+        """`rights`, `certificates`, `locked` and `notes` of a person."""
+        query = urlencode({"cluster": cluster} if cluster else {})
+        return self._call("GET", f"/access/what-can/{quote(user, safe='')}?{query}".rstrip("?"))
+
     def ledger(self, **filters: str) -> dict[str, Any]:
         query = urlencode({name: value for name, value in filters.items() if value})
         return self._call("GET", f"/access/ledger?{query}".rstrip("?"))
