@@ -58,7 +58,7 @@ class Bank:
         return response.json
 
     def certificate(self, name: str) -> tuple[str, Path]:
-        """(serial, file of key and certificate) of a new certificate of alice's, with a key and a session of its own."""
+        """(serial, file of key and certificate) of a new one of alice's, with a key and a session of its own."""
         made = key(name)
         found = self.post("alice", "/certificates", 201, profile="developer", cluster="dev", csr=csr(made))
         path = self.folder / f"{name}.pem"

@@ -20,6 +20,18 @@ from pilothouse.platform.model import AccessProfile, Cluster, Platform, Scope
 Manifest = Mapping[str, Any]
 
 
+CLUSTER_ADMIN: Manifest = {
+    "kind": "ClusterRole",
+    "metadata": {"name": "cluster-admin"},
+    "rules": [
+        {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+        {"nonResourceURLs": ["*"], "verbs": ["*"]},
+    ],
+}
+"""The API server makes this role itself and keeps it so
+(https://kubernetes.io/docs/reference/access-authn-authz/rbac/#user-facing-roles), so it is known without a snapshot."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """One way to it. `people` are those known who may have the profile, `groups` the directory groups that may ask;
@@ -45,8 +57,9 @@ class WhoCan:
 
 
 def manifests(platform: Platform, cluster: Cluster, present: Iterable[Manifest]) -> tuple[Manifest, ...]:
-    """What is there, and what an elevated profile binds once it is claimed, where that is not there already."""
+    """What is there, what an elevated profile binds once it is claimed, and the role that every API server has."""
     found = {_key(item): item for item in present}
+    found.setdefault(_key(CLUSTER_ADMIN), CLUSTER_ADMIN)
     for profile in platform.profiles.values():
         if profile.elevated and profile.holds_on(cluster.name):
             for item in rbac.of_profile(profile, platform, cluster):
