@@ -8,7 +8,7 @@ aggregated ClusterRole is the union of those that its selectors match; `system:m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pilothouse.labels import LabelSelector
@@ -90,26 +90,97 @@ def can_i(identity: Identity, question: Question, manifests: Iterable[Manifest])
         subject = _bound(binding, identity)
         if subject is None:
             continue
-        namespace = _metadata(binding).get("namespace", "") if binding.get("kind") == "RoleBinding" else ""
-        if binding.get("kind") == "RoleBinding" and (question.url or namespace != question.namespace):
-            continue
-        reference = binding.get("roleRef") or {}
-        kind, name = str(reference.get("kind", "")), str(reference.get("name", ""))
-        role = roles.get((kind, namespace if kind == "Role" else "", name))
-        if role is None:
-            missing[f"{kind} {name}"] = None
-            continue
-        shown = f"{binding['kind']} {namespace + '/' if namespace else ''}{_metadata(binding).get('name', '')}"
-        for rule in _rules(role, roles):
-            if allows(rule, question):
-                found.append(Grantor(shown, f"{kind} {name}", rule, subject))
-                break
+        reached, lacking = _reaches(binding, question, roles)
+        missing |= dict.fromkeys(lacking)
+        if reached is not None:
+            found.append(replace(reached, subject=subject))
     if found:
         return Decision(True, f"{found[0].binding} binds {found[0].role} to {found[0].subject}", tuple(found))
     why = "no binding of this identity allows it"
     if missing:
         why += f"; not certain, since {', '.join(missing)} was not given"
     return Decision(False, why, (), tuple(missing))
+
+
+def _reaches(binding: Manifest, question: Question, roles: Roles) -> tuple[Grantor | None, tuple[str, ...]]:
+    """(how this binding allows it, without a subject; the role that was not given)."""
+    namespace = _metadata(binding).get("namespace", "") if binding.get("kind") == "RoleBinding" else ""
+    if binding.get("kind") == "RoleBinding" and (question.url or namespace != question.namespace):
+        return None, ()
+    reference = binding.get("roleRef") or {}
+    kind, name = str(reference.get("kind", "")), str(reference.get("name", ""))
+    role = roles.get((kind, namespace if kind == "Role" else "", name))
+    if role is None:
+        return None, (f"{kind} {name}",)
+    rule = next((item for item in _rules(role, roles) if allows(item, question)), None)
+    return (Grantor(_shown(binding), f"{kind} {name}", rule, "") if rule is not None else None), ()
+
+
+def _shown(binding: Manifest) -> str:
+    namespace = _metadata(binding).get("namespace", "") if binding.get("kind") == "RoleBinding" else ""
+    return f"{binding['kind']} {namespace + '/' if namespace else ''}{_metadata(binding).get('name', '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a binding names: `kind` is User, Group or ServiceAccount (its name then is `namespace/name`)."""
+
+    kind: str
+    name: str
+
+    def is_held_by(self, identity: Identity) -> bool:
+        if self.kind == "Group":
+            return self.name in identity.all_groups
+        if self.kind == "ServiceAccount":
+            return identity.user == f"system:serviceaccount:{self.name.replace('/', ':', 1)}"
+        return self.kind == "User" and self.name == identity.user
+
+
+def _subjects(binding: Manifest) -> Iterator[Subject]:
+    for subject in binding.get("subjects") or ():
+        kind, name = str(subject.get("kind", "")), str(subject.get("name", ""))
+        if kind == "ServiceAccount":
+            name = f"{subject.get('namespace') or _metadata(binding).get('namespace', '')}/{name}"
+        yield Subject(kind, name)
+
+
+Ways = tuple[tuple[Subject, Grantor], ...]
+
+
+def who_can(question: Question, manifests: Iterable[Manifest]) -> tuple[Ways, tuple[str, ...]]:
+    """((subject, how it may) for every subject of every binding that allows it; roles that were not given)."""
+    objects = tuple(manifests)
+    roles = _roles(objects)
+    found: list[tuple[Subject, Grantor]] = []
+    missing: dict[str, None] = {}
+    for binding in objects:
+        if binding.get("kind") not in ("RoleBinding", "ClusterRoleBinding"):
+            continue
+        reached, lacking = _reaches(binding, question, roles)
+        missing |= dict.fromkeys(lacking)
+        if reached is not None:
+            for item in _subjects(binding):
+                found.append((item, replace(reached, subject=f"{item.kind.lower()} {item.name}")))
+    return tuple(found), tuple(missing)
+
+
+def rules_of(identity: Identity, manifests: Iterable[Manifest]) -> tuple[tuple[str, Grantor], ...]:
+    """(namespace, grantor) for every rule of every binding of this identity; "" is all of the namespaces."""
+    objects = tuple(manifests)
+    roles = _roles(objects)
+    found: list[tuple[str, Grantor]] = []
+    for binding in objects:
+        subject = _bound(binding, identity)
+        if subject is None:
+            continue
+        namespace = _metadata(binding).get("namespace", "") if binding.get("kind") == "RoleBinding" else ""
+        reference = binding.get("roleRef") or {}
+        kind, name = str(reference.get("kind", "")), str(reference.get("name", ""))
+        role = roles.get((kind, namespace if kind == "Role" else "", name))
+        rules = tuple(_rules(role, roles)) if role is not None else ()
+        # A role that was not given is shown without its rules: the binding is there all the same.
+        found += [(namespace, Grantor(_shown(binding), f"{kind} {name}", rule, subject)) for rule in rules or ({},)]
+    return tuple(found)
 
 
 def _metadata(manifest: Manifest) -> Mapping[str, Any]:

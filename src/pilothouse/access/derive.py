@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pilothouse.access import accounts, checks, content, fence, pod, prove, rbac, vault
+from pilothouse.access import accounts, apiserver, checks, content, fence, pod, prove, rbac, vault
 from pilothouse.access.content import VaultContent
 from pilothouse.artifacts.model import Artifacts, Derived, Document
 from pilothouse.inputs import Inputs
@@ -12,7 +12,7 @@ from pilothouse.problems import Problem, error, ordered, warning
 
 
 def derive(inputs: Inputs) -> Derived:
-    """Documents below `rbac/`, `vault/` and `accounts/`, and every problem found.
+    """Documents below `rbac/`, `vault/`, `accounts/` and `apiserver/`, and every problem found.
 
     Where the folder `secrets/vault` cannot be read, the rest is derived all the same.
     """
@@ -22,9 +22,11 @@ def derive(inputs: Inputs) -> Derived:
         *checks.secrets(inputs),
         *fence.problems(inputs),
         *pod.problems(inputs.platform, inputs.cluster),
+        *apiserver.problems(cluster),
     ]
     documents: list[Document] = [*rbac.documents(platform, cluster), *fence.documents(platform, cluster)]
     documents += accounts.documents(platform, cluster)
+    documents += apiserver.documents(cluster)
     settings, found = content.read(inputs.content)
     problems += found
     if settings is not None:

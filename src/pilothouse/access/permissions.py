@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import TypeVar
 
 from pilothouse.access.grants import Grant
+from pilothouse.access.locks import Kind as LockKind
+from pilothouse.access.locks import Target
 from pilothouse.platform.model import AccessProfile, Platform, Scope, Service, Team
 
 
@@ -57,6 +59,8 @@ class Action(StrEnum):
     CLAIM = "claim"
     GIVE_BACK = "give-back"
     EXPECT = "expect"
+    LOCK = "lock"
+    UNLOCK = "unlock"
     ADMINISTER = "administer"
 
 
@@ -81,7 +85,7 @@ class Certificate:
 
 
 Kind = TypeVar("Kind")
-Subject = Service | Team | Change | AccessProfile | Grant | Certificate | Person | None
+Subject = Service | Team | Change | AccessProfile | Grant | Certificate | Target | Person | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +257,26 @@ def _expect_unusual(person: Person, subject: Subject, platform: Platform) -> Dec
     return _administer(person, subject, platform)
 
 
+def _lock(person: Person, subject: Subject, platform: Platform) -> Decision:
+    target = _expect(subject, Target)
+    if target.kind is LockKind.CERTIFICATE and target.user == person.user:
+        return Decision(True, "it is your certificate")
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    what = "a person is locked" if target.kind is LockKind.USER else f"it is {target.user}'s: certificates are locked"
+    return Decision(False, f"{what} by the platform team", _platform_people(platform))
+
+
+def _unlock(person: Person, subject: Subject, platform: Platform) -> Decision:
+    target = _expect(subject, Target)
+    others = tuple(user for user in _platform_people(platform) if user != person.user)
+    if target.user == person.user:
+        return Decision(False, "nobody lifts a lock on themselves", others)
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    return Decision(False, "locks are lifted by the platform team", _platform_people(platform))
+
+
 def _administer(person: Person, _subject: Subject, platform: Platform) -> Decision:
     if _is_platform(person, platform):
         return Decision(True, "you belong to the platform team")
@@ -343,6 +367,20 @@ _ROWS: dict[Action, Row] = {
             "the platform team, never the one whom it is about",
             "the platform team",
             _expect_unusual,
+        ),
+        Row(
+            Action.LOCK,
+            "Lock a person or a certificate: nothing more is signed, API servers refuse it",
+            "the platform team; one's own certificates: their holder",
+            "the platform team",
+            _lock,
+        ),
+        Row(
+            Action.UNLOCK,
+            "Lift such a lock",
+            "the platform team, never on oneself",
+            "another member of the platform team",
+            _unlock,
         ),
         Row(
             Action.ADMINISTER,

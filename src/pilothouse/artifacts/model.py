@@ -2,7 +2,7 @@
 
 `path` is relative, with `/`, and the same on every machine: the first part names the
 component (`prometheus/`, `alertmanager/`, `fluentd/`, `elasticsearch/`, `policies/`, `rbac/`,
-`vault/`, `accounts/`, `dashboards/`, `helm/`). `artifacts.write` turns a document into bytes.
+`vault/`, `accounts/`, `apiserver/`, `dashboards/`, `helm/`). `artifacts.write` turns a document into bytes.
 """
 
 from __future__ import annotations

@@ -524,8 +524,20 @@ def _local(moment: datetime) -> str:
 
 
 def _add_offline() -> None:
-    from pilothouse.cli import access_audit, access_offline, access_secrets, access_self_test, access_vault
+    from pilothouse.cli import (
+        access_audit,
+        access_locks,
+        access_offline,
+        access_reach,
+        access_secrets,
+        access_self_test,
+        access_vault,
+    )
 
+    for command in (access_locks.lock, access_locks.unlock, access_locks.locks, access_locks.webhook):
+        group.add_command(command)
+    for command in (access_reach.who_can, access_reach.what_can):
+        group.add_command(command)
     for command in (access_offline.inspect, access_offline.can_i, access_offline.verify_ledger):
         group.add_command(command)
     group.add_command(access_self_test.self_test)

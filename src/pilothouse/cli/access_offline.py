@@ -141,7 +141,7 @@ def can_i(
         who = identity.user or " or ".join(sorted({group for item in asked for group in item.groups}))
         click.echo(f"{'yes' if decision else 'no'}: {who} to {question} on {cluster}: {decision.why}")
         for grantor in decision.by:
-            click.echo(f"  {grantor.binding} → {grantor.role}: {_rule(grantor.rule)}")
+            click.echo(f"  {grantor.binding} → {grantor.role}: {rule_text(grantor.rule)}")
 
     emit(data, output, human)
     if not decision:
@@ -237,7 +237,8 @@ def _requested(inputs: Inputs, profile: str, teams: tuple[str, ...]) -> list[Map
     return list(elevation.requested(declared, inputs.platform, inputs.cluster.name, held))
 
 
-def _rule(rule: Mapping[str, Any]) -> str:
+def rule_text(rule: Mapping[str, Any]) -> str:
+    """A PolicyRule in one line."""
     what = rule.get("nonResourceURLs") or rule.get("resources") or ()
     only = f" named {', '.join(rule['resourceNames'])}" if rule.get("resourceNames") else ""
     return f"{', '.join(rule.get('verbs') or ())} on {', '.join(what)}{only}"

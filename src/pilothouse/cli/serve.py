@@ -209,6 +209,7 @@ def _serve(
             if signer
             else []
         ),
+        *([Process("webhook", ("pilothouse.webhook", *common), essential=False)] if _has_webhook(folder) else []),
     ]
     processes = [item for item in processes if _exists(item.arguments[0])]
     if not tls_cert and not _is_loopback(host) and not proxies:
@@ -220,6 +221,13 @@ def _serve(
     os.close(lock)
     if code:
         raise click.exceptions.Exit(2)
+
+
+def _has_webhook(folder: Path) -> bool:
+    """Whether the authorization webhook is set up; a mistake in its file is said before anything starts."""
+    from pilothouse.webhook import settings
+
+    return settings.read(folder / settings.FILE) is not None
 
 
 def _open_store(data: Path, database: Named | None) -> tuple[Store, Path]:

@@ -127,6 +127,28 @@ class PortalClient:
     def give_back(self, id: str) -> dict[str, Any]:
         return self._call("POST", f"/access/give-back/{quote(id, safe='')}", {})
 
+    def lock(self, subject: str, reason: str, seconds: int, anyway: bool) -> dict[str, Any]:
+        """Locks a person or a certificate: the lock, and how many sessions ended with it."""
+        body = {"subject": subject, "reason": reason, "seconds": seconds, "anyway": anyway}
+        return self._call("POST", "/access/locks", body)
+
+    def unlock(self, subject: str, why: str) -> dict[str, Any]:
+        return self._call("POST", "/access/locks/lift", {"subject": subject, "why": why})
+
+    def locks(self, past: bool) -> dict[str, Any]:
+        """`items`, and `narrowed`: why only the caller's own are listed."""
+        return self._call("GET", "/access/locks" + ("?past=yes" if past else ""))
+
+    def who_can(self, **question: str) -> dict[str, Any]:
+        """`ways` and `notes` for a verb and resource on a cluster, at a moment where one is given."""
+        query = urlencode({name: value for name, value in question.items() if value})
+        return self._call("GET", f"/access/who-can?{query}")
+
+    def what_can(self, user: str, cluster: str) -> dict[str, Any]:
+        """`rights`, `certificates`, `locked` and `notes` of a person."""
+        query = urlencode({"cluster": cluster} if cluster else {})
+        return self._call("GET", f"/access/what-can/{quote(user, safe='')}?{query}".rstrip("?"))
+
     def ledger(self, **filters: str) -> dict[str, Any]:
         query = urlencode({name: value for name, value in filters.items() if value})
         return self._call("GET", f"/access/ledger?{query}".rstrip("?"))

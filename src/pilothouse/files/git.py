@@ -12,13 +12,14 @@ import os
 import re
 import signal
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from pilothouse.problems import Conflict, Invalid, Unavailable
@@ -199,6 +200,23 @@ class Repository:
         if not self.blob(path, rev):
             return None
         return run(self.path, "show", f"{_revision(rev)}:./{self._inside(path)}").stdout
+
+    def at(self, moment: datetime) -> str:
+        """The commit that was the head's newest at that moment, by the committers' clocks; "" where there was none."""
+        when = moment.astimezone(UTC).isoformat(timespec="seconds")
+        return run(self.path, "rev-list", "--max-count=1", f"--before={when}", "HEAD", "--").stdout.strip()
+
+    def export(self, rev: str, folder: Path) -> None:
+        """Write the folder as it was at a revision to another one, which is there and empty."""
+        packed = folder / "export.tar"
+        run(self.path, "archive", "--format=tar", f"--output={packed}", _revision(rev))
+        try:
+            with tarfile.open(packed) as archive:
+                archive.extractall(folder, filter="data")
+        except (OSError, tarfile.TarError) as failure:
+            raise Unavailable(f"the platform as of {rev[:12]} cannot be unpacked: {failure}") from failure
+        finally:
+            packed.unlink(missing_ok=True)
 
     def patch(self, rev: str) -> str:
         """What a commit changed, as a unified diff."""

@@ -413,6 +413,17 @@ class Servers:
 
 
 @dataclass(frozen=True, slots=True)
+class LockWebhook:
+    """The authorization webhook that tells the API server what is locked, as that server reaches it.
+
+    `failure_policy` is what happens while it does not answer: `NoOpinion` (RBAC alone decides) or `Deny`.
+    """
+
+    url: str
+    failure_policy: str = "NoOpinion"
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
     """The cluster's own certificate authority: `backend` embedded or vault; one Vault `mount` per cluster."""
 
@@ -423,6 +434,7 @@ class Authority:
     """Vault's LDAP auth mount, at which engineers log in."""
     self_test_token_file: str = ""
     """A file with a token such as engineers have, on the signer's machine, for its self-test at the live mount."""
+    webhook: LockWebhook | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class Certificate:
     state: State = State.INTENT
     ended_at: datetime | None = None
     pem: str = ""
+    session: str = ""
+    """The id (hash) of the session that it was signed for."""
 
     def is_alive(self, now: datetime) -> bool:
         """Issued, not given back and not at its end."""
@@ -58,6 +60,7 @@ def add(connection: Connection, certificate: Certificate) -> None:
             state=certificate.state.value,
             asked_at=certificate.asked_at,
             not_after=certificate.not_after,
+            session=certificate.session,
         )
     )
 
@@ -125,6 +128,23 @@ def since(store: Store, moment: datetime) -> tuple[Certificate, ...]:
         return tuple(_certificate({**row, "pem": ""}) for row in rows)
 
 
+def given_back(connection: Connection, now: datetime) -> tuple[Certificate, ...]:
+    """Those that were given back before their end, and that a copy of the key could still use."""
+    condition = (certificates.c.state == State.GIVEN_BACK.value) & (certificates.c.not_after > now)
+    rows = connection.execute(select(certificates).where(condition)).mappings()
+    return tuple(_certificate(row) for row in rows)
+
+
+def alive_at(store: Store, now: datetime, cluster: str = "") -> tuple[Certificate, ...]:
+    """Every living certificate, by user; of one cluster where it is named."""
+    condition = _alive(now)
+    if cluster:
+        condition &= certificates.c.cluster == cluster
+    with store.read() as connection:
+        query = select(certificates).where(condition).order_by(certificates.c.user, certificates.c.asked_at)
+        return tuple(_certificate(row) for row in connection.execute(query).mappings())
+
+
 def of_user(store: Store, user: str, now: datetime | None = None, limit: int = 100) -> tuple[Certificate, ...]:
     """A person's certificates, the newest first; with `now` only the living ones."""
     condition: ColumnElement[bool] = certificates.c.user == user
@@ -169,4 +189,5 @@ def _certificate(row: Any) -> Certificate:
         State(row["state"]),
         row["ended_at"],
         row["pem"],
+        row["session"],
     )

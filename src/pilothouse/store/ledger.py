@@ -110,6 +110,16 @@ def _condition(wanted: Filter) -> ColumnElement[bool]:
     return and_(*parts)
 
 
+def between(store: Store, kinds: Iterable[str], since: datetime | None, until: datetime) -> tuple[Recorded, ...]:
+    """The entries of these kinds (beginnings of them) from `since` to `until`, both included, in the chain's order."""
+    condition = or_(*(ledger.c.kind.startswith(kind, autoescape=True) for kind in kinds)) & (ledger.c.at <= until)
+    if since is not None:
+        condition &= ledger.c.at >= since
+    with store.read() as connection:
+        rows = connection.execute(select(ledger).where(condition).order_by(ledger.c.sequence)).mappings()
+        return tuple(_recorded(row) for row in rows)
+
+
 def everything(store: Store, start: int = 1) -> Iterator[Recorded]:
     """The entries from `start` on in the order of the chain, in batches, one consistent state."""
     with store.read() as connection:

@@ -295,6 +295,26 @@ certificates = Table(
     Column("not_after", Moment, nullable=False, index=True),
     Column("ended_at", Moment),
     Column("pem", Text, nullable=False, server_default=""),
+    Column("session", String(64), nullable=False, server_default="", index=True),
+)
+
+# `subject` is a user's name or a certificate's serial; a lock holds while `lifted_at` is empty and `until` not reached.
+locks = Table(
+    "locks",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("kind", String(12), nullable=False),
+    Column("subject", String(100), nullable=False, index=True),
+    Column("user", String(100), nullable=False, index=True),
+    Column("cluster", String(63), nullable=False, server_default=""),
+    Column("fingerprint", String(64), nullable=False, server_default=""),
+    Column("by", String(100), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("until", Moment),
+    Column("lifted_at", Moment, index=True),
+    Column("lifted_by", String(100), nullable=False, server_default=""),
+    Column("lifted_why", Text, nullable=False, server_default=""),
 )
 
 # What is kept of other programs' audit logs (`access.audit`). `key` names a line, so that it is there once.

@@ -155,6 +155,17 @@ def living(store: Store, user: str, now: datetime, idle: timedelta = IDLE) -> tu
         return tuple(_session(row) for row in rows)
 
 
+def groups_of_living(store: Store, now: datetime) -> dict[str, frozenset[str]]:
+    """The groups of everybody who is logged in, as of their latest login."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(sessions.c.user, sessions.c.groups)
+            .where(sessions.c.revoked_at.is_(None), sessions.c.expires_at > now)
+            .order_by(sessions.c.created_at)
+        )
+        return {row.user: frozenset(row.groups) for row in rows}
+
+
 def is_known(store: Store, user: str, address: str) -> bool:
     """Whether that person has logged in from that address before."""
     with store.read() as connection:

@@ -24,6 +24,7 @@ from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, near
 from pilothouse.store import Store, elevations, ledger, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.store import locks as lock_rows
 from pilothouse.workflows import elevation_state
 from pilothouse.workflows.elevation_state import Shown
 from pilothouse.workflows.issuance import no_elevation
@@ -242,6 +243,7 @@ def request(
     """Ask for an elevated profile; its approvers are told."""
     profile = profile_named(platform, profile_name)
     _require(may(person, Action.ELEVATE, profile, platform))
+    lock_rows.require_unlocked(desk.store, (person.user,), now)
     if cluster not in platform.clusters:
         raise Invalid(f"there is no cluster `{cluster}`", one_of(platform.clusters))
     if platform.clusters[cluster].authority.backend == "vault":
@@ -284,6 +286,8 @@ def _decide(
     step: Callable[[Grant, str, str, datetime], Grant],
     word: str,
 ) -> Told:
+    lock_rows.require_unlocked(desk.store, (person.user,), now)
+
     def checked(grant: Grant) -> Grant:
         _require(may(person, Action.APPROVE_ELEVATION, grant, platform))
         return step(grant, person.user, comment, now)
@@ -371,7 +375,7 @@ def _meaning(found: certificate_rows.Certificate | None) -> str:
     end = f" would be accepted until {found.not_after:%Y-%m-%d %H:%M} UTC" if found else ""
     return (
         "It is recorded as given back. Delete the key, which `pilothouse access give-back` does where it lies:"
-        f" Kubernetes knows no revocation, and a copy of the key{end}."
+        f" Kubernetes knows no revocation, and without the webhook of locks a copy of the key{end}."
     )
 
 

@@ -29,6 +29,7 @@ from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, n
 from pilothouse.store import Store, elevations, ledger, sessions, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.store import locks as lock_rows
 from pilothouse.workflows import elevation_state
 
 MIN_SECONDS = 600
@@ -123,7 +124,7 @@ class Issuance:
         )
         certificates.check(template)
         authority = self.authorities.certificate(cluster)
-        self._record_intent(template, profile, cluster, request, ask.grant_id, teams if binds else None)
+        self._record_intent(template, profile, cluster, request, ask, teams if binds else None)
         try:
             if binds:
                 # Before the signature: a cluster that does not bind costs the person nothing but another claim.
@@ -205,6 +206,7 @@ class Issuance:
         return profile
 
     def _approver(self, platform: Platform, name: str, now: datetime) -> Person:
+        lock_rows.require_unlocked(self.store, (name,), now)
         account = users.get(self.store, name)
         if account is not None:
             if account.disabled:
@@ -225,12 +227,14 @@ class Issuance:
         profile: AccessProfile,
         cluster: str,
         request: Request,
-        grant_id: str,
+        ask: Ask,
         bound_for: tuple[str, ...] | None,
     ) -> None:
         """`bound_for` are the teams for which the worker is to bind the request; None where bindings stand."""
-        serial = str(template.serial)
+        serial, grant_id, session = str(template.serial), ask.grant_id, sessions.hashed(ask.token)
         with self.store.write() as connection:
+            # Here and not earlier: what was locked before the intent is never signed.
+            lock_rows.refuse(connection, template.user, session, request.spki_sha256, template.now)
             other = certificate_rows.other_user_of_key(connection, request.spki_sha256, template.user)
             if other:
                 raise Denied(
@@ -255,6 +259,7 @@ class Issuance:
                     asked_at=template.now,
                     not_after=template.not_after,
                     grant_id=grant_id,
+                    session=session,
                 ),
             )
             data = {

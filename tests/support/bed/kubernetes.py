@@ -254,7 +254,12 @@ def start(*flags: str) -> KubeApi:
             f"--tls-private-key-file={served.key}",
             f"--client-ca-file={trusted}",
             f"--token-auth-file={tokens}",
-            "--authorization-mode=RBAC",
+            # A file that names the authorizers excludes the flag.
+            *(
+                []
+                if any(flag.startswith("--authorization-config") for flag in flags)
+                else ["--authorization-mode=RBAC"]
+            ),
             f"--service-account-key-file={accounts.certificate}",
             f"--service-account-signing-key-file={accounts.key}",
             "--service-account-issuer=https://kubernetes.default.svc",

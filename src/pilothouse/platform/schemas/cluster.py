@@ -14,6 +14,7 @@ from pilothouse.platform.model import (
     Elevation,
     Endpoint,
     Enforcement,
+    LockWebhook,
     LoggingCapacity,
     Servers,
     Versions,
@@ -112,6 +113,14 @@ class ServersModel(Strict):
         )
 
 
+class LockWebhookModel(Strict):
+    url: Annotated[Url, Field(pattern="^https://")] = Field(description="Address at which the API server reaches it")
+    failure_policy: Literal["NoOpinion", "Deny"] = Field(
+        default="NoOpinion",
+        description="While it does not answer: RBAC alone decides, or certificates of ours may do nothing",
+    )
+
+
 class AuthorityModel(Strict):
     backend: Literal["embedded", "vault"] = "embedded"
     mount: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_/-]*$")] | None = Field(
@@ -126,6 +135,9 @@ class AuthorityModel(Strict):
     self_test_token_file: str | None = Field(
         default=None,
         description="File with a token such as engineers have, with which the signer tries the escapes at the mount",
+    )
+    webhook: LockWebhookModel | None = Field(
+        default=None, description="The authorization webhook of locks; left out: the API server does not ask"
     )
 
 
@@ -208,6 +220,7 @@ class ClusterDocument(Strict):
                 spec.authority.common_name or f"{name} access",
                 spec.authority.login,
                 spec.authority.self_test_token_file or "",
+                LockWebhook(**spec.authority.webhook.model_dump()) if spec.authority.webhook else None,
             ),
             logging=LoggingCapacity(
                 spec.logging.data_nodes, spec.logging.heap, spec.logging.coordinating_nodes, spec.logging.outage
