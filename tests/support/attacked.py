@@ -124,7 +124,9 @@ class System:
             connection.execute(delete(rate_limits))
 
     def logs(self) -> str:
-        return "".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+        """Whole lines of every process."""
+        texts = (path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+        return "".join(text[: text.rfind("\n") + 1] for text in texts)
 
 
 class Browser:
