@@ -51,6 +51,12 @@ def test_without_an_accessor_a_role_signs_nothing():
     assert derived().artifacts["vault/pki-dev/roles/developer.payments.json"].data["allowed_domains"] == []
 
 
+def test_a_renewed_profile_has_a_role_for_its_short_certificates():
+    found = derived(profiles=(profile("developer", renewal=3600),))
+    role = found.artifacts["vault/pki-dev/roles/developer.payments.json"].data
+    assert (role["ttl"], role["max_ttl"]) == ("3600s", "3600s")
+
+
 def test_an_elevated_profile_has_no_role_that_stands():
     assert not [d.path for d in derived().artifacts if "cluster-admin" in d.path and d.path.startswith("vault/")]
 

@@ -96,6 +96,16 @@ def _lifetime(profile: AccessProfile) -> Iterator[Problem]:
             profile.place,
             "set `lifetime` between 10m and `maxLifetime`",
         )
+    if profile.renewal and (profile.elevated or not MIN_SECONDS <= profile.renewal < profile.lifetime):
+        yield error(
+            "access/lifetime",
+            f"profile {profile.name} is renewed every {profile.renewal} s, "
+            + ("and is elevated" if profile.elevated else f"outside {MIN_SECONDS} s to its {profile.lifetime} s"),
+            profile.place,
+            "remove `renewal`: an elevated profile is asked for each time"
+            if profile.elevated
+            else "set `renewal` between 10m and `lifetime`",
+        )
 
 
 def _approval(profile: AccessProfile) -> Iterator[Problem]:

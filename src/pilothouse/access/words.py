@@ -197,6 +197,11 @@ def terms(profile: AccessProfile) -> str:
     """How it is got and how long it lasts, in one sentence."""
     most = "" if profile.max_lifetime == profile.lifetime else f", at most {duration(profile.max_lifetime)}"
     length = f"{duration(profile.lifetime)}{most}"
+    if profile.renewal:
+        return (
+            f"At once, for {duration(profile.lifetime)} from the login, in certificates of"
+            f" {duration(profile.renewal)}: account, groups and locks are checked again before each."
+        )
     if not profile.elevated:
         return f"At once, for {length}."
     if profile.approval:

@@ -171,12 +171,12 @@ def reach_vault(url: str, ca_file: str) -> VaultClient:
     return VaultClient(Endpoint(url, ca_file=ca_file))
 
 
-def _vault_token(kept: Wallet, cluster: str) -> str:
+def _vault_token(kept: Wallet, cluster: str, fresh: bool = False) -> str:
     if kept.vault(cluster) is None:
         return ""
     from pilothouse.workflows import vault_login
 
-    return vault_login.token_for(kept, reach_vault, cluster, now())
+    return vault_login.token_for(kept, reach_vault, cluster, now(), fresh)
 
 
 def _password() -> str:
@@ -304,6 +304,7 @@ def _obtain(
         "cluster": found.cluster,
         "serial": found.serial,
         "not_after": found.not_after,
+        "renewed_until": signed.issued.renewed_until,
         "kubeconfig": "",
         "note": note,
     }
@@ -319,6 +320,8 @@ def _obtain(
         click.echo(
             f"{found.user} may act as {found.role} on {found.cluster} for {left}, until {_local(found.not_after)}."
         )
+        if signed.issued.renewed_until:
+            click.echo(f"  It is renewed without a question until {_local(signed.issued.renewed_until)}.")
         if data["kubeconfig"]:
             click.echo(f"  export KUBECONFIG={data['kubeconfig']}")
         else:
@@ -345,7 +348,8 @@ def _plugin() -> tuple[str, ...]:
 def credential(cluster: str, profile: str, team: str) -> None:
     """The exec plugin: print an ExecCredential for kubectl.
 
-    A standing profile's certificate is renewed without a question while the session lives.
+    A standing profile's certificate is renewed without a question while the session lives: when it has ended, or in
+    its last quarter where the profile says `renewal`. Account, groups and locks are checked again each time.
     """
     import json
 
@@ -357,7 +361,7 @@ def credential(cluster: str, profile: str, team: str) -> None:
         login = kept.login()
         return portal(kept) if login and login.expires_at > now() else None
 
-    found = work.current(kept, cluster, profile, now(), client, team, lambda: _vault_token(kept, cluster))
+    found = work.current(kept, cluster, profile, now(), client, team, lambda: _vault_token(kept, cluster, fresh=True))
     click.echo(json.dumps(work.exec_credential(found, os.environ.get("KUBERNETES_EXEC_INFO", ""))))
 
 

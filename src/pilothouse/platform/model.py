@@ -517,6 +517,8 @@ class AccessProfile:
     """An existing ClusterRole to bind instead of `rules`."""
     lifetime: int = 16 * 3600
     max_lifetime: int = 16 * 3600
+    renewal: int = 0
+    """Seconds of one certificate where `lifetime` is that of a login which renews them; 0 for one that lasts."""
     elevated: bool = False
     approval: bool = False
     approver_groups: tuple[str, ...] = ()
@@ -524,6 +526,16 @@ class AccessProfile:
     """Why an elevated profile needs no approval, in words."""
     clusters: frozenset[str] = frozenset()
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def leaf(self) -> int:
+        """Seconds that one certificate lasts when nothing is said."""
+        return self.renewal or self.lifetime
+
+    @property
+    def longest_leaf(self) -> int:
+        """The most seconds that one certificate may last."""
+        return self.renewal or self.max_lifetime
 
     def holds_on(self, cluster: str) -> bool:
         return not self.clusters or cluster in self.clusters

@@ -102,7 +102,7 @@ def _named(name: str) -> Offer:
 def profile(name: str) -> str:
     """One profile: what it may do, where, and how to get it."""
     offer = _named(name)
-    form = Form({"cluster": request.args.get("cluster", ""), "duration": _short(offer.profile.lifetime)})
+    form = Form({"cluster": request.args.get("cluster", ""), "duration": _short(offer.profile.leaf)})
     return _profile_page(offer, form)
 
 

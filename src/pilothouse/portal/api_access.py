@@ -36,6 +36,7 @@ class ProfileOut(BaseModel):
     approval: bool
     lifetime: int = Field(description="Seconds, where nothing is asked for.")
     max_lifetime: int
+    renewal: int = Field(description="Seconds of one certificate where the login renews them for `lifetime`, else 0.")
     mine: bool = Field(description="Whether the caller may have it.")
     why: str
     ask: list[str] = Field(description="Users or groups who could help where it is no.")
@@ -88,6 +89,9 @@ class IssuedOut(BaseModel):
     pem: str
     authority: str = Field(description="The cluster's authority in PEM.")
     grant_id: str
+    renewed_until: datetime | None = Field(
+        default=None, description="Until when this login gets the next ones, where the profile is a renewed one."
+    )
     server: str = Field(description="Address of the cluster's API server, or empty.")
     server_authority: str = Field(
         description="What the API server's own certificate is checked against (PEM), or empty."
@@ -189,6 +193,7 @@ def profiles() -> Response:
                     approval=offer.profile.approval,
                     lifetime=offer.profile.lifetime,
                     max_lifetime=offer.profile.max_lifetime,
+                    renewal=offer.profile.renewal,
                     mine=offer.is_mine,
                     why=offer.decision.why,
                     ask=list(offer.decision.whom_to_ask),

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from pilothouse.clients import directory
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
 from pilothouse.signer.authorities import ByBackend, VaultAuthorities
 from pilothouse.signer.declared import Declared
@@ -67,7 +68,10 @@ def build(
     published = data / "authorities"
     embedded = EmbeddedAuthorities(keys or data / "signer", published, declared, utc_now, new_serial)
     authorities = ByBackend(declared, embedded, VaultAuthorities(published, declared, time.monotonic))
-    issuance = Issuance(store, declared, authorities, utc_now, new_serial, embedded.keep_head)
+    people = directory.from_file(data / "directory.yaml")
+    issuance = Issuance(
+        store, declared, authorities, utc_now, new_serial, embedded.keep_head, people.look_up if people else None
+    )
     server = Server(socket or data / "signer.sock", issuance, log, group)
     for name, cluster in declared().clusters.items():
         if cluster.authority.backend == "embedded":

@@ -20,15 +20,19 @@ from pilothouse.access.certificates import Issued, Template
 from pilothouse.access.csr import Request, parse
 from pilothouse.access.grants import Grant, State
 from pilothouse.access.ledger import Entry, Head
-from pilothouse.access.permissions import Action, Decision, Person, may, person_of
+from pilothouse.access.permissions import Action, Decision, Person, may
 from pilothouse.access.words import duration
 from pilothouse.platform.model import AccessProfile, Platform, Scope
 from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest, one_of
-from pilothouse.store import Store, ledger, sessions, users
+from pilothouse.store import Store, ledger
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
+from pilothouse.store.sessions import Session
+from pilothouse.workflows.people import LookUp, People
 
 MIN_SECONDS = 600
+LEAST_LEFT = 60
+"""A login that ends within so many seconds gets no further certificate."""
 SKEW = timedelta(seconds=60)
 """How far the clock of an authority that is another server may be ahead of ours."""
 
@@ -78,7 +82,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Issuance:
-    """`platform` gives the declarations as they are now; `exported` is told each new head of the ledger."""
+    """`platform` gives the declarations as they are now; `exported` is told each new head of the ledger; `look_up`
+    asks the directory, where one is set."""
 
     store: Store
     platform: Callable[[], Platform]
@@ -86,12 +91,17 @@ class Issuance:
     clock: Callable[[], datetime]
     serial: Callable[[], int]
     exported: Callable[[Head], None]
+    look_up: LookUp | None = None
+
+    @property
+    def _people(self) -> People:
+        return People(self.store, self.look_up)
 
     def issue(self, ask: Ask) -> Issued:
         """The certificate. Raises `Denied`, `Invalid`, `Conflict` or `Unavailable`; then nothing was handed out."""
         now = self.clock().replace(microsecond=0)  # X.509 knows whole seconds
         platform = self.platform()
-        person = self._person(platform, ask.token, now)
+        person, session = self._people.asker(platform, ask.token, now)
         request = parse(ask.csr)
         if ask.grant_id:
             grant = self._grant(ask.grant_id)
@@ -99,9 +109,12 @@ class Issuance:
             cluster, seconds = grant.cluster, grant.seconds
         else:
             profile = _profile(platform, ask.profile)
-            cluster, seconds = ask.cluster, ask.seconds or profile.lifetime
+            cluster, seconds = ask.cluster, ask.seconds or profile.leaf
             _require(may(person, Action.REQUEST, profile, platform))
             _check_seconds(profile, seconds)
+        renewed_until = _renewed_until(profile, session)
+        if renewed_until:
+            seconds = _within(profile, renewed_until, seconds, now)
         _check_cluster(platform, profile, cluster)
         by_vault = platform.clusters[cluster].authority.backend == "vault"
         teams = _teams(platform, person, profile, cluster, ask.team)
@@ -142,28 +155,10 @@ class Issuance:
             pem=certificates.pem(leaf),
             authority=certificates.pem(authority),
             grant_id=ask.grant_id,
+            renewed_until=renewed_until,
         )
         self._record_issued(issued, str(template.serial), now)
         return issued
-
-    # ------------------------------------------------------------ who asks
-
-    def _person(self, platform: Platform, token: str, now: datetime) -> Person:
-        session = sessions.find(self.store, token, now)
-        if session is None:
-            raise Denied("the session has ended", "log in again: `pilothouse access login`")
-        user = session.user
-        groups = self._groups_now(user.name, user.groups)
-        return person_of(platform, user.name, groups, user.display_name, user.email)
-
-    def _groups_now(self, name: str, at_login: frozenset[str]) -> frozenset[str]:
-        """The groups of a person as they are now: those of the account, or of the login where a directory has it."""
-        account = users.get(self.store, name)
-        if account is None:
-            return at_login
-        if account.disabled:
-            raise Denied(f"the account {name} is closed")
-        return account.groups
 
     # ------------------------------------------------------------ elevated profiles
 
@@ -182,7 +177,7 @@ class Issuance:
         if profile.approval:
             if not grant.decided_by:
                 raise Denied(f"request {grant.id} was approved by nobody, and {profile.name} wants that now")
-            approver = self._approver(platform, grant.decided_by, now)
+            approver = self._people.approver(platform, grant.decided_by, now)
             decision = may(approver, Action.APPROVE_ELEVATION, grant, platform)
             if not decision:
                 raise Denied(
@@ -190,19 +185,6 @@ class Issuance:
                     "make a new request",
                 )
         return profile
-
-    def _approver(self, platform: Platform, name: str, now: datetime) -> Person:
-        account = users.get(self.store, name)
-        if account is not None:
-            if account.disabled:
-                raise Denied(f"the account of {name}, who approved, is closed", "make a new request")
-            return person_of(platform, name, account.groups)
-        living = sessions.living(self.store, name, now)
-        if not living:
-            raise Denied(
-                f"whether {name}, who approved, still may cannot be seen", f"ask {name} to log in, then claim again"
-            )
-        return person_of(platform, name, living[0].user.groups)
 
     # ------------------------------------------------------------ the records
 
@@ -298,12 +280,32 @@ def _check_cluster(platform: Platform, profile: AccessProfile, cluster: str) -> 
 
 
 def _check_seconds(profile: AccessProfile, seconds: int) -> None:
-    if not MIN_SECONDS <= seconds <= profile.max_lifetime:
+    if not MIN_SECONDS <= seconds <= profile.longest_leaf:
+        renewed = ", and is renewed without a question" if profile.renewal else ""
         raise Invalid(
-            f"{profile.name} lasts {duration(MIN_SECONDS)} to {duration(profile.max_lifetime)},"
+            f"a certificate of {profile.name} lasts {duration(MIN_SECONDS)} to"
+            f" {duration(profile.longest_leaf)}{renewed},"
             f" not {duration(max(seconds, 0))}",
-            f"leave the duration out for {duration(profile.lifetime)}",
+            f"leave the duration out for {duration(profile.leaf)}",
         )
+
+
+def _renewed_until(profile: AccessProfile, session: Session) -> datetime | None:
+    """Until when a login keeps getting certificates of a profile with `renewal`; None for any other."""
+    if not profile.renewal:
+        return None
+    return min(session.expires_at, session.created_at + timedelta(seconds=profile.lifetime)).replace(microsecond=0)
+
+
+def _within(profile: AccessProfile, end: datetime, seconds: int, now: datetime) -> int:
+    """No certificate of a profile with `renewal` outlives the login that it was got by."""
+    left = int((end - now).total_seconds())
+    if left < LEAST_LEFT:
+        raise Denied(
+            f"{profile.name} lasts {duration(profile.lifetime)} from the login, and that is over",
+            "log in again: `pilothouse access login`",
+        )
+    return min(seconds, left)
 
 
 def _teams(platform: Platform, person: Person, profile: AccessProfile, cluster: str, wanted: str) -> tuple[str, ...]:

@@ -61,6 +61,10 @@ class ProfileSpec(Strict):
         default=None, description="Given when nothing is said; left out: 16h, elevated 30m"
     )
     max_lifetime: Seconds | None = Field(default=None, description="The most; left out: 16h, elevated 60m")
+    renewal: Seconds | None = Field(
+        default=None,
+        description="How long one certificate lasts; then lifetime is that of the login, which renews it silently",
+    )
     elevated: bool = Field(default=False, description="Asked for each time, with a reason")
     approval: bool = Field(default=False, description="Another person must approve")
     without_approval: str = Field(default="", description="Why an elevated profile needs no approval")
@@ -107,15 +111,35 @@ class ProfileSpec(Strict):
                 f" | set lifetime between 10m and maxLifetime, {most // MINUTE}m"
             )
 
+        if self.renewal is not None:
+            self._renewed(self.renewal, given)
+
+    def _renewed(self, renewal: int, lifetime: int) -> None:
+        if self.elevated:
+            raise ValueError("an elevated profile is never renewed | remove `renewal`")
+        if self.max_lifetime not in (None, lifetime):
+            raise ValueError(
+                "with `renewal` the lifetime is that of the login, and nothing longer can be asked for"
+                " | remove maxLifetime"
+            )
+        if not SHORTEST <= renewal < lifetime:
+            raise ValueError(
+                f"a renewal of {renewal // MINUTE}m does not fit"
+                f" | set it between 10m and the lifetime, {lifetime // MINUTE}m"
+            )
+
     @property
     def effective_max(self) -> int:
+        if self.renewal is not None:
+            return self.effective_lifetime
         return self.max_lifetime or (ELEVATED_RANGE[1] if self.elevated else STANDARD_MAX)
 
     @property
     def effective_lifetime(self) -> int:
         if self.lifetime is not None:
             return self.lifetime
-        return min(self.effective_max, ELEVATED_RANGE[0] if self.elevated else STANDARD_MAX)
+        most = self.max_lifetime or (ELEVATED_RANGE[1] if self.elevated else STANDARD_MAX)
+        return min(most, ELEVATED_RANGE[0] if self.elevated else STANDARD_MAX)
 
 
 class ProfileDocument(Strict):
@@ -139,6 +163,7 @@ class ProfileDocument(Strict):
             cluster_role=spec.cluster_role or "",
             lifetime=spec.effective_lifetime,
             max_lifetime=spec.effective_max,
+            renewal=spec.renewal or 0,
             elevated=spec.elevated,
             approval=spec.approval,
             approver_groups=tuple(spec.approver_groups),

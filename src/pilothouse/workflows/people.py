@@ -1,0 +1,93 @@
+"""Who somebody is at this moment, as the signer sees it: the session, then account or directory, asked again each time.
+
+A session says who logged in this morning; what they may have is decided by what they are now. An account of ours is
+read from the store. Anybody else is looked up in the directory by the service's own account, so that a group that was
+taken away there counts at the next certificate. A directory that does not answer gives nobody a certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from pilothouse.access.permissions import Person, person_of
+from pilothouse.platform.model import Platform
+from pilothouse.problems import Denied, Unavailable
+from pilothouse.store import Store, sessions, users
+from pilothouse.store.sessions import Session
+
+
+class Known(Protocol):
+    """A person as the directory has them now (`clients.directory.Entry` is one)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def groups(self) -> frozenset[str]: ...
+
+
+LookUp = Callable[[str], Known | None]
+"""Asks the directory for the person of exactly that name. None where it has nobody; may raise `Unavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """`look_up` is None where no directory is set; who logged in by another way then keeps the groups of the login."""
+
+    store: Store
+    look_up: LookUp | None = None
+
+    def asker(self, platform: Platform, token: str, now: datetime) -> tuple[Person, Session]:
+        """Whose living session that token is, with their groups of now. `Denied` or `Unavailable`."""
+        session = self.session(token, now)
+        user = session.user
+        groups = self.groups(user.name, user.groups)
+        return person_of(platform, user.name, groups, user.display_name, user.email), session
+
+    def session(self, token: str, now: datetime) -> Session:
+        found = sessions.find(self.store, token, now)
+        if found is None:
+            raise Denied("the session has ended", "log in again: `pilothouse access login`")
+        return found
+
+    def groups(self, name: str, at_login: frozenset[str]) -> frozenset[str]:
+        """The groups as they are now: of the account, else of the directory, else those of the login."""
+        account = users.get(self.store, name)
+        if account is not None:
+            if account.disabled:
+                raise Denied(f"the account {name} is closed")
+            return account.groups
+        return at_login if self.look_up is None else self._looked_up(self.look_up, name)
+
+    def approver(self, platform: Platform, name: str, now: datetime) -> Person:
+        """Who approved, as they are now. `Denied` where that cannot be seen."""
+        account = users.get(self.store, name)
+        if account is not None:
+            if account.disabled:
+                raise Denied(f"the account of {name}, who approved, is closed", "make a new request")
+            return person_of(platform, name, account.groups)
+        if self.look_up is not None:
+            return person_of(platform, name, self._looked_up(self.look_up, name))
+        living = sessions.living(self.store, name, now)
+        if not living:
+            raise Denied(
+                f"whether {name}, who approved, still may cannot be seen", f"ask {name} to log in, then claim again"
+            )
+        return person_of(platform, name, living[0].user.groups)
+
+    def _looked_up(self, look_up: LookUp, name: str) -> frozenset[str]:
+        try:
+            found = look_up(name)
+        except Unavailable as failure:
+            raise Unavailable(
+                f"whether {name} still may cannot be seen: {failure.message}",
+                "nothing is signed until the directory answers; certificates that you have go on",
+            ) from failure
+        if found is None or found.name != name:
+            raise Denied(
+                f"the directory does not know {name} any more",
+                "ask the owners of the directory; `users.lookup` of directory.yaml says how people are found",
+            )
+        return found.groups
