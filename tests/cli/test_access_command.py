@@ -12,6 +12,7 @@ import structlog
 import yaml
 from click.testing import CliRunner
 from cryptography import x509
+from support import break_glass
 from support.access_portal import access_portal
 from support.access_values import key
 from support.access_world import declare_api_ca
@@ -506,3 +507,25 @@ def test_help_loads_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_break_glass_is_opened_by_two_and_reviewed_by_a_third(site):
+    machine, world, _ = site
+    break_glass.declare(world.platform, "olga", "pat")
+    olga, pat, alice = machine("olga"), machine("pat"), machine("alice")
+    assert "No break-glass is open" in alice.run("break-glass")
+    asked = olga.run("elevate", "glass", "--cluster", "dev", "--reason", "directory is down")
+    id = asked.split()[1]
+    assert f"Another of the people named in the profile runs: pilothouse access approve {id}" in asked
+    pat.run("approve", id)
+    olga.run("claim", id)
+    assert alice.json("break-glass")["open"][0]["id"] == id
+    assert id in alice.run("break-glass")
+    with pytest.raises(Conflict, match="nothing to review"):
+        alice.run("review", id, "--text", break_glass.REVIEW)
+    olga.run("give-back", id)
+    with pytest.raises(Denied, match="opened themselves"):
+        pat.run("review", id, "--text", break_glass.REVIEW)
+    said = alice.run("review", id, "--text", break_glass.REVIEW)
+    assert said == f"Break-glass {id} of olga and pat is reviewed by alice.\n"
+    assert alice.json("break-glass") == {"open": [], "waiting": []}

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import yaml
+from support import break_glass
 from support.access_values import csr, key
 from support.access_world import World, make_world
 
+from pilothouse.access import grants
 from pilothouse.clients.directory import Directory, from_file
 from pilothouse.clients.signer import SignerClient
 from pilothouse.problems import Denied, Unavailable
 from pilothouse.signer import spawn
+from pilothouse.store import grants as grant_rows
 from pilothouse.store import sessions
 from pilothouse.store.users import User
 from pilothouse.workflows.issuance import Ask
@@ -140,3 +143,19 @@ def test_people_who_log_in_by_mail_are_found_again_by_name(world: World) -> None
     settings["users"]["lookup"] = "(uid={user})"
     path.write_text(yaml.safe_dump(settings))
     assert directory(world).look_up("dora") is not None
+
+
+def test_a_break_glass_is_claimed_while_the_directory_is_gone(world: World, branch: Any) -> None:
+    break_glass.declare(world.platform, "dora", "erik")
+    token = login(world, "dora")
+    asked = grants.request("g-1", "dora", world.declared().profiles["glass"], "dev", "no directory", 1800, world.now)
+    grant_rows.add(world.store, asked)
+    grant_rows.change(
+        world.store, "g-1", lambda g: grants.approve(g, "erik", "", world.now), "erik", "elevation.approved", world.now
+    )
+    (world.data.parent / "password").write_text("wrong")
+    with world.authorities() as authorities:
+        issuance = world.issuance(authorities, look_up=directory(world).look_up)
+        with pytest.raises(Unavailable):
+            issuance.issue(Ask(token, csr(key("dora")), "dev", "viewer"))
+        assert issuance.issue(Ask(token, csr(key("dora")), grant_id="g-1")).profile == "glass"

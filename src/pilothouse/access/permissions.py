@@ -55,6 +55,7 @@ class Action(StrEnum):
     ELEVATE = "elevate"
     APPROVE_ELEVATION = "approve-elevation"
     CLAIM = "claim"
+    REVIEW = "review"
     GIVE_BACK = "give-back"
     ADMINISTER = "administer"
 
@@ -190,6 +191,8 @@ def _approve(person: Person, subject: Subject, platform: Platform) -> Decision:
 
 
 def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decision:
+    if profile.break_glass:
+        return _opens(person, profile)
     if not person.groups.intersection(profile.groups):
         return Decision(False, f"it is for members of {_or(profile.groups)}", profile.groups)
     if profile.scope is Scope.TEAM_NAMESPACES and not person.teams:
@@ -199,6 +202,13 @@ def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decisi
             _platform_people(platform),
         )
     return Decision(True, f"you are a member of {_or(sorted(person.groups.intersection(profile.groups)))}")
+
+
+def _opens(person: Person, profile: AccessProfile) -> Decision:
+    """A break-glass goes by names alone: no directory has to answer for it."""
+    if person.user in profile.break_glass:
+        return Decision(True, "you are named in its `breakGlass`")
+    return Decision(False, f"it is for {_or(profile.break_glass)}", profile.break_glass)
 
 
 def _request(person: Person, subject: Subject, platform: Platform) -> Decision:
@@ -220,7 +230,10 @@ def _approve_elevation(person: Person, subject: Subject, platform: Platform) -> 
     profile = platform.profiles.get(grant.profile)
     groups = profile.approver_groups if profile else ()
     if person.user == grant.user:
-        return Decision(False, "nobody decides on a request of their own", groups)
+        others = tuple(user for user in profile.break_glass if user != grant.user) if profile else ()
+        return Decision(False, "nobody decides on a request of their own", groups or others)
+    if profile and profile.break_glass:
+        return _opens(person, profile)
     if not person.groups.intersection(groups):
         return Decision(False, f"only members of {_or(groups)} may", groups)
     return Decision(True, f"you are a member of {_or(sorted(person.groups.intersection(groups)))}")
@@ -234,6 +247,22 @@ def _claim(person: Person, subject: Subject, platform: Platform) -> Decision:
     if profile is None or not profile.elevated:
         return Decision(False, f"the profile {grant.profile} is not an elevated one any more")
     return _holds(person, profile, platform)
+
+
+def _review(person: Person, subject: Subject, platform: Platform) -> Decision:
+    grant = _expect(subject, Grant)
+    approvers = {user for team in platform.teams.values() for user in team.approvers}
+    others = tuple(
+        u for u in (*_platform_people(platform), *sorted(approvers)) if u not in (grant.user, grant.decided_by)
+    )
+    ask = tuple(dict.fromkeys(others))
+    if person.user in (grant.user, grant.decided_by):
+        return Decision(False, "nobody reviews what they opened themselves", ask)
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    if person.user in approvers:
+        return Decision(True, "you approve for a team")
+    return Decision(False, "reviews are for the platform team and approvers of teams", ask)
 
 
 def _give_back(person: Person, subject: Subject, platform: Platform) -> Decision:
@@ -304,14 +333,14 @@ _ROWS: dict[Action, Row] = {
         Row(
             Action.ELEVATE,
             "Ask for an elevated profile",
-            "members of the profile's `groups`, with a reason",
+            "members of the profile's `groups`, or who is named in its `breakGlass`, with a reason",
             "the profile's `groups`",
             _elevate,
         ),
         Row(
             Action.APPROVE_ELEVATION,
             "Approve or deny such a request",
-            "members of the profile's `approverGroups`, never who asked",
+            "members of the profile's `approverGroups`, or another one named in its `breakGlass`; never who asked",
             "the profile's `approverGroups`",
             _approve_elevation,
         ),
@@ -321,6 +350,13 @@ _ROWS: dict[Action, Row] = {
             "who asked, while still a member of the profile's `groups` and the approver of its `approverGroups`",
             "who asked",
             _claim,
+        ),
+        Row(
+            Action.REVIEW,
+            "Review a break-glass that is over",
+            "the platform team and approvers of any team, neither of the two who opened it",
+            "the platform team",
+            _review,
         ),
         Row(
             Action.GIVE_BACK,

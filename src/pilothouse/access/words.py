@@ -204,6 +204,11 @@ def terms(profile: AccessProfile) -> str:
         )
     if not profile.elevated:
         return f"At once, for {length}."
+    if profile.break_glass:
+        return (
+            f"With a reason, after another of {', '.join(profile.break_glass)} agrees; {length}."
+            " Everybody is told, and it is reviewed afterwards."
+        )
     if profile.approval:
         return f"With a reason, after another person of {' or '.join(profile.approver_groups)} agrees; {length}."
     return f"With a reason, at once; {length}."

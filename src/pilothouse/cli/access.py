@@ -405,7 +405,8 @@ def elevate(profile: str, cluster: str, reason: str, seconds: int, output: str) 
         if found["state"] == "approved":
             click.echo(f"  pilothouse access claim {found['id']}")
         else:
-            click.echo(f"An approver runs: pilothouse access approve {found['id']}")
+            who = "Another of the people named in the profile" if found.get("break_glass") else "An approver"
+            click.echo(f"{who} runs: pilothouse access approve {found['id']}")
 
     emit(found, output, human)
 
@@ -524,10 +525,12 @@ def _local(moment: datetime) -> str:
 
 
 def _add_offline() -> None:
-    from pilothouse.cli import access_offline, access_vault
+    from pilothouse.cli import access_break_glass, access_offline, access_vault
 
     for command in (access_offline.inspect, access_offline.can_i, access_offline.verify_ledger):
         group.add_command(command)
+    group.add_command(access_break_glass.break_glass)
+    group.add_command(access_break_glass.review)
     group.add_command(access_vault.group)
 
 

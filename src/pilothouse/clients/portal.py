@@ -127,6 +127,13 @@ class PortalClient:
     def give_back(self, id: str) -> dict[str, Any]:
         return self._call("POST", f"/access/give-back/{quote(id, safe='')}", {})
 
+    def break_glass(self) -> dict[str, Any]:
+        """`open`, and `waiting` for a review."""
+        return self._call("GET", "/access/break-glass")
+
+    def review(self, id: str, text: str) -> dict[str, Any]:
+        return self._call("POST", f"/access/requests/{quote(id, safe='')}/review", {"text": text})
+
     def ledger(self, **filters: str) -> dict[str, Any]:
         query = urlencode({name: value for name, value in filters.items() if value})
         return self._call("GET", f"/access/ledger?{query}".rstrip("?"))

@@ -140,6 +140,9 @@ class RequestOut(BaseModel):
     comment: str
     expires_at: datetime | None
     serial: str
+    break_glass: bool = Field(description="Whether two named people open it, and a third reviews it afterwards.")
+    reviewed_by: str
+    review: str
     untold: str = Field(default="", description="Why nobody could be told, where that is so.")
 
 
@@ -299,7 +302,7 @@ def ask() -> Response:
     told = access.request(
         desk(), live().platform, me(), given.profile, given.cluster, given.reason, given.seconds, now()
     )
-    return answer(_request(told.grant, told.untold), 201)
+    return answer(request_out(told.grant, told.untold), 201)
 
 
 describe("get", f"{BASE}/requests", "One's own requests, and those that wait for one's decision.", answer=RequestList)
@@ -310,8 +313,8 @@ def requests() -> Response:
     platform = live().platform
     return answer(
         RequestList(
-            mine=[_request(grant) for grant in access.mine(store(), me(), now()).grants],
-            waiting=[_request(grant) for grant in access.waiting_for(store(), platform, me(), now())],
+            mine=[request_out(grant) for grant in access.mine(store(), me(), now()).grants],
+            waiting=[request_out(grant) for grant in access.waiting_for(store(), platform, me(), now())],
         )
     )
 
@@ -331,7 +334,7 @@ def decide(id: str, word: str) -> Response:
     given = body_of(DecisionIn)
     step = access.approve if word == "approve" else access.deny
     told = step(desk(), live().platform, me(), id, given.comment, now())
-    return answer(_request(told.grant, told.untold))
+    return answer(request_out(told.grant, told.untold))
 
 
 describe(
@@ -346,7 +349,7 @@ describe(
 
 @blueprint.post("/requests/<id>/claim")
 def claim(id: str) -> Response:
-    return _issued(access.claim(desk(), token(), id, body_of(ClaimIn).csr))
+    return _issued(access.claim(desk(), live().platform, token(), id, body_of(ClaimIn).csr))
 
 
 describe(
@@ -360,7 +363,7 @@ def give_back(id: str) -> Response:
     return answer(GivenBackOut(id=ended.id, meaning=ended.meaning))
 
 
-def _request(grant: Grant, untold: str = "") -> RequestOut:
+def request_out(grant: Grant, untold: str = "") -> RequestOut:
     grant = machine.settle(grant, now())
     return RequestOut(
         id=grant.id,
@@ -376,6 +379,9 @@ def _request(grant: Grant, untold: str = "") -> RequestOut:
         comment=grant.comment,
         expires_at=grant.expires_at,
         serial=grant.serial,
+        break_glass=grant.break_glass,
+        reviewed_by=grant.reviewed_by,
+        review=grant.review,
         untold=untold,
     )
 

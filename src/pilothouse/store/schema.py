@@ -261,6 +261,10 @@ grants = Table(
     Column("claimed_at", Moment),
     Column("serial", String(50), nullable=False, server_default=""),
     Column("ended_at", Moment),
+    Column("break_glass", Boolean, nullable=False, server_default=false(), index=True),
+    Column("reviewed_by", String(100), nullable=False, server_default=""),
+    Column("reviewed_at", Moment),
+    Column("review", Text, nullable=False, server_default=""),
 )
 
 # A row is there before the signature: `state` is intent, then issued or failed; given-back where the holder said so.

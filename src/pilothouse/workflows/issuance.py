@@ -101,10 +101,12 @@ class Issuance:
         """The certificate. Raises `Denied`, `Invalid`, `Conflict` or `Unavailable`; then nothing was handed out."""
         now = self.clock().replace(microsecond=0)  # X.509 knows whole seconds
         platform = self.platform()
-        person, session = self._people.asker(platform, ask.token, now)
+        session = self._people.session(ask.token, now)
+        grant = self._grant(ask.grant_id) if ask.grant_id else None
+        by_name = grant is not None and _is_break_glass(platform, grant)
+        person = self._people.asker(platform, session, by_name)
         request = parse(ask.csr)
-        if ask.grant_id:
-            grant = self._grant(ask.grant_id)
+        if grant:
             profile = self._claimable(platform, person, grant, now)
             cluster, seconds = grant.cluster, grant.seconds
         else:
@@ -172,12 +174,14 @@ class Issuance:
         """The profile of the request, after everything that was true at the approval was checked again."""
         _require(may(person, Action.CLAIM, grant, platform))
         profile = platform.profiles[grant.profile]
+        if grant.break_glass != bool(profile.break_glass):
+            raise Denied(f"{profile.name} was changed since it was asked for", "make a new request")
         grants.check_seconds(profile, grant.seconds)
         grants.claim(grant, "", now)  # raises where it is not approved, or lapsed
         if profile.approval:
             if not grant.decided_by:
                 raise Denied(f"request {grant.id} was approved by nobody, and {profile.name} wants that now")
-            approver = self._people.approver(platform, grant.decided_by, now)
+            approver = self._people.approver(platform, grant.decided_by, now, grant.break_glass)
             decision = may(approver, Action.APPROVE_ELEVATION, grant, platform)
             if not decision:
                 raise Denied(
@@ -203,6 +207,10 @@ class Issuance:
                 # Decided again under the lock: of two claims at once one gets the certificate.
                 claimed = grants.claim(grant_rows.locked(connection, grant_id), serial, template.now)
                 grant_rows.save(connection, claimed)
+                if claimed.break_glass:
+                    broken = {"profile": profile.name, "serial": serial, "agreed": claimed.decided_by}
+                    entry = Entry("break-glass.claimed", template.user, grant_id, cluster, broken)
+                    ledger.append(connection, entry, template.now)
             certificate_rows.add(
                 connection,
                 certificate_rows.Certificate(
@@ -267,6 +275,11 @@ def _profile(platform: Platform, name: str) -> AccessProfile:
     if profile is None:
         raise Invalid(f"there is no profile `{name}`", nearest(name, platform.profiles) or one_of(platform.profiles))
     return profile
+
+
+def _is_break_glass(platform: Platform, grant: Grant) -> bool:
+    profile = platform.profiles.get(grant.profile)
+    return grant.break_glass and profile is not None and bool(profile.break_glass)
 
 
 def _check_cluster(platform: Platform, profile: AccessProfile, cluster: str) -> None:

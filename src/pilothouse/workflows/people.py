@@ -39,29 +39,32 @@ class People:
     store: Store
     look_up: LookUp | None = None
 
-    def asker(self, platform: Platform, token: str, now: datetime) -> tuple[Person, Session]:
-        """Whose living session that token is, with their groups of now. `Denied` or `Unavailable`."""
-        session = self.session(token, now)
+    def asker(self, platform: Platform, session: Session, by_name: bool = False) -> Person:
+        """Whose session that is, with their groups of now. `Denied` or `Unavailable`.
+
+        `by_name` is for what groups do not decide: a directory that does not answer is no hindrance then.
+        """
         user = session.user
-        groups = self.groups(user.name, user.groups)
-        return person_of(platform, user.name, groups, user.display_name, user.email), session
+        groups = self.groups(user.name, user.groups, by_name)
+        return person_of(platform, user.name, groups, user.display_name, user.email)
 
     def session(self, token: str, now: datetime) -> Session:
+        """The living session of that token; `Denied` where there is none."""
         found = sessions.find(self.store, token, now)
         if found is None:
             raise Denied("the session has ended", "log in again: `pilothouse access login`")
         return found
 
-    def groups(self, name: str, at_login: frozenset[str]) -> frozenset[str]:
+    def groups(self, name: str, at_login: frozenset[str], by_name: bool = False) -> frozenset[str]:
         """The groups as they are now: of the account, else of the directory, else those of the login."""
         account = users.get(self.store, name)
         if account is not None:
             if account.disabled:
                 raise Denied(f"the account {name} is closed")
             return account.groups
-        return at_login if self.look_up is None else self._looked_up(self.look_up, name)
+        return at_login if self.look_up is None else self._looked_up(self.look_up, name, by_name)
 
-    def approver(self, platform: Platform, name: str, now: datetime) -> Person:
+    def approver(self, platform: Platform, name: str, now: datetime, by_name: bool = False) -> Person:
         """Who approved, as they are now. `Denied` where that cannot be seen."""
         account = users.get(self.store, name)
         if account is not None:
@@ -69,7 +72,7 @@ class People:
                 raise Denied(f"the account of {name}, who approved, is closed", "make a new request")
             return person_of(platform, name, account.groups)
         if self.look_up is not None:
-            return person_of(platform, name, self._looked_up(self.look_up, name))
+            return person_of(platform, name, self._looked_up(self.look_up, name, by_name))
         living = sessions.living(self.store, name, now)
         if not living:
             raise Denied(
@@ -77,10 +80,12 @@ class People:
             )
         return person_of(platform, name, living[0].user.groups)
 
-    def _looked_up(self, look_up: LookUp, name: str) -> frozenset[str]:
+    def _looked_up(self, look_up: LookUp, name: str, by_name: bool) -> frozenset[str]:
         try:
             found = look_up(name)
         except Unavailable as failure:
+            if by_name:
+                return frozenset()
             raise Unavailable(
                 f"whether {name} still may cannot be seen: {failure.message}",
                 "nothing is signed until the directory answers; certificates that you have go on",
