@@ -367,7 +367,7 @@ _ROWS: dict[Action, Row] = {
         ),
         Row(
             Action.ADMINISTER,
-            "Run jobs, reload, manage users, export the ledger's head",
+            "Run jobs, reload, manage users, export the ledger's head, rotate authorities",
             "the platform team",
             "the platform team",
             _administer,

@@ -525,12 +525,13 @@ def _local(moment: datetime) -> str:
 
 
 def _add_offline() -> None:
-    from pilothouse.cli import access_break_glass, access_offline, access_vault
+    from pilothouse.cli import access_break_glass, access_ca, access_offline, access_vault
 
     for command in (access_offline.inspect, access_offline.can_i, access_offline.verify_ledger):
         group.add_command(command)
     group.add_command(access_break_glass.break_glass)
     group.add_command(access_break_glass.review)
+    group.add_command(access_ca.group)
     group.add_command(access_vault.group)
 
 

@@ -127,6 +127,15 @@ class PortalClient:
     def give_back(self, id: str) -> dict[str, Any]:
         return self._call("POST", f"/access/give-back/{quote(id, safe='')}", {})
 
+    def rotation(self, cluster: str) -> dict[str, Any]:
+        """How far the rotation of the cluster's authority is."""
+        return self._call("GET", f"/access/authorities/{quote(cluster, safe='')}/rotation")
+
+    def rotate(self, cluster: str, stage: str, trusted: bool, force: bool) -> dict[str, Any]:
+        """Take the stage after `stage`."""
+        body = {"stage": stage, "trusted": trusted, "force": force}
+        return self._call("POST", f"/access/authorities/{quote(cluster, safe='')}/rotation", body)
+
     def break_glass(self) -> dict[str, Any]:
         """`open`, and `waiting` for a review."""
         return self._call("GET", "/access/break-glass")

@@ -62,6 +62,21 @@ class SignerClient:
         """The certificate of the cluster's authority in PEM."""
         return str(self._ask({"op": "authority", "cluster": cluster}).get("authority", ""))
 
+    def rotation(self, token: str, cluster: str) -> dict[str, Any]:
+        """How far the rotation of the cluster's authority is, as `access.rotation.Rotation` has it."""
+        return self._rotation({"op": "rotation", "token": token, "cluster": cluster})
+
+    def rotate(self, token: str, cluster: str, begun: str, trusted: bool, force: bool) -> dict[str, Any]:
+        """Take the stage after `begun`."""
+        asked = {"op": "rotate", "token": token, "cluster": cluster, "from": begun, "trusted": trusted, "force": force}
+        return self._rotation(asked)
+
+    def _rotation(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        found = self._ask(asked).get("rotation")
+        if not isinstance(found, dict):
+            raise Unavailable("the signer's answer cannot be read")
+        return found
+
     def ping(self) -> None:
         """`Unavailable` unless the signer answers."""
         self._ask({"op": "ping"})

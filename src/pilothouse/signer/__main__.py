@@ -26,6 +26,8 @@ from pilothouse.signer.server import Server
 from pilothouse.store import address, local
 from pilothouse.store.address import Named
 from pilothouse.workflows.issuance import Issuance
+from pilothouse.workflows.people import People
+from pilothouse.workflows.rotation import Rotations
 
 PLATFORM_KEY = "serve.platform"
 """Where the portal keeps the folder that it was started with."""
@@ -72,7 +74,10 @@ def build(
     issuance = Issuance(
         store, declared, authorities, utc_now, new_serial, embedded.keep_head, people.look_up if people else None
     )
-    server = Server(socket or data / "signer.sock", issuance, log, group)
+    rotations = Rotations(
+        store, declared, embedded, utc_now, embedded.keep_head, People(store, people.look_up if people else None)
+    )
+    server = Server(socket or data / "signer.sock", issuance, log, group, rotations)
     for name, cluster in declared().clusters.items():
         if cluster.authority.backend == "embedded":
             embedded.certificate(name)

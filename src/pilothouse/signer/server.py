@@ -1,7 +1,9 @@
 """The socket: one JSON object per line, one answer per line.
 
     {"op": "sign", "token": …, "csr": …, "profile": …, "cluster": …, "grant": …, "seconds": …, "team": …, "vault": …}
-    {"op": "authority", "cluster": …}
+    {"op": "authority", "cluster": …}      what the cluster's API servers are to trust
+    {"op": "rotation", "token": …, "cluster": …}
+    {"op": "rotate", "token": …, "cluster": …, "from": stage, "trusted": bool, "force": bool}
     {"op": "ping"}
 
 An answer is `{"ok": true, …}`, or `{"ok": false, "kind": …, "message": …, "hint": …}` where the kind is
@@ -17,12 +19,14 @@ import socket
 import socketserver
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pilothouse.access import certificates
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 from pilothouse.workflows.issuance import Ask, Issuance
+from pilothouse.workflows.rotation import Rotations
 
 MAX_LINE = 64 * 1024
 IDLE_SECONDS = 10.0
@@ -42,8 +46,11 @@ class Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, path: Path, issuance: Issuance, log: Log, group: int | None = None) -> None:
+    def __init__(
+        self, path: Path, issuance: Issuance, log: Log, group: int | None = None, rotations: Rotations | None = None
+    ) -> None:
         self.issuance = issuance
+        self.rotations = rotations
         self.log = log
         self.path = path
         _remove_stale(path)
@@ -102,11 +109,23 @@ class Server(socketserver.ThreadingUnixStreamServer):
                 )
                 return {"issued": self.issuance.issue(ask).to_dict()}
             case "authority":
-                certificate = self.issuance.authorities.certificate(_text(message, "cluster"))
-                return {"authority": certificates.pem(certificate)}
+                trusted = self.issuance.authorities.trusted(_text(message, "cluster"))
+                return {"authority": "".join(map(certificates.pem, trusted))}
+            case "rotation" if self.rotations:
+                found = self.rotations.see(_text(message, "token"), _text(message, "cluster"))
+                return {"rotation": asdict(found)}
+            case "rotate" if self.rotations:
+                turned = self.rotations.rotate(
+                    _text(message, "token"),
+                    _text(message, "cluster"),
+                    _text(message, "from"),
+                    trusted=message.get("trusted") is True,
+                    force=message.get("force") is True,
+                )
+                return {"rotation": asdict(turned)}
             case "ping":
                 return {}
-        raise Invalid(f"unknown operation {operation[:40]!r}", "sign, authority or ping")
+        raise Invalid(f"unknown operation {operation[:40]!r}", "sign, authority, rotation, rotate or ping")
 
 
 class _Handler(socketserver.StreamRequestHandler):

@@ -56,6 +56,10 @@ class Authorities(Protocol):
         """The cluster's authority."""
         ...
 
+    def trusted(self, cluster: str) -> tuple[x509.Certificate, ...]:
+        """What the cluster's API servers are to trust: more than that one while it is being rotated."""
+        ...
+
     def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
         """The leaf, signed by that cluster's authority."""
         ...
