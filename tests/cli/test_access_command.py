@@ -25,7 +25,7 @@ from pilothouse.cli import access as commands
 from pilothouse.cli.access import group
 from pilothouse.files.wallet import Wallet
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
-from pilothouse.store import ledger
+from pilothouse.store import ledger, machines
 
 NAMES = ("alice", "olga", "pat")
 
@@ -529,3 +529,22 @@ def test_break_glass_is_opened_by_two_and_reviewed_by_a_third(site):
     said = alice.run("review", id, "--text", break_glass.REVIEW)
     assert said == f"Break-glass {id} of olga and pat is reviewed by alice.\n"
     assert alice.json("break-glass") == {"open": [], "waiting": []}
+
+
+def test_a_machine_gets_a_certificate_with_a_token_file(site, tmp_path):
+    machine, world, _ = site
+    server = machine("alice").server
+    token = machines.add(world.store, "ci", ("developer",), "payments", timedelta(days=30), world.clock())
+    file = tmp_path / "token"
+    file.write_text(token + "\n")
+    file.chmod(0o600)
+    (tmp_path / "ci").mkdir()
+    pipeline = Machine(tmp_path / "ci", server)
+    with pytest.raises(Invalid, match="which portal"):
+        pipeline.run("cert", "developer", "--cluster", "dev", "--token-file", str(file))
+    said = pipeline.run("cert", "developer", "--cluster", "dev", "--token-file", str(file), "--server", server)
+    assert "ci may act as developer on dev" in said
+    assert pipeline.wallet.credential("dev", "developer").user == "ci"
+    assert token not in "".join(p.read_text() for p in (tmp_path / "ci").rglob("*") if p.is_file())
+    with pytest.raises(Denied, match="not on the list of machine ci"):
+        pipeline.run("cert", "on-call", "--cluster", "dev", "--token-file", str(file), "--server", server)

@@ -25,6 +25,9 @@ class Person:
     email: str = ""
     groups: frozenset[str] = frozenset()
     teams: frozenset[str] = frozenset()
+    machine: bool = False
+    """Whether it is no person but a machine, which may have the standing profiles in `profiles`, and nothing else."""
+    profiles: frozenset[str] = frozenset()
 
     @property
     def shown(self) -> str:
@@ -109,6 +112,8 @@ class Row:
 
 def may(person: Person, action: Action, subject: Subject, platform: Platform) -> Decision:
     """Whether the person may do that to the subject; a subject of the wrong kind is a mistake of the caller."""
+    if person.machine and action is not Action.REQUEST:
+        return Decision(False, "a machine gets certificates and does nothing else", _platform_people(platform))
     return _ROWS[action].rule(person, subject, platform)
 
 
@@ -193,6 +198,8 @@ def _approve(person: Person, subject: Subject, platform: Platform) -> Decision:
 def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decision:
     if profile.break_glass:
         return _opens(person, profile)
+    if person.machine:
+        return _is_listed(person, profile, platform)
     if not person.groups.intersection(profile.groups):
         return Decision(False, f"it is for members of {_or(profile.groups)}", profile.groups)
     if profile.scope is Scope.TEAM_NAMESPACES and not person.teams:
@@ -202,6 +209,21 @@ def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decisi
             _platform_people(platform),
         )
     return Decision(True, f"you are a member of {_or(sorted(person.groups.intersection(profile.groups)))}")
+
+
+def _is_listed(person: Person, profile: AccessProfile, platform: Platform) -> Decision:
+    """A machine has the profiles on its own list; groups are people's."""
+    if profile.name not in person.profiles:
+        return Decision(False, f"it is not on the list of machine {person.user}", _platform_people(platform))
+    if profile.scope is Scope.TEAM_NAMESPACES and not person.teams:
+        return Decision(False, f"it holds in teams' namespaces, and machine {person.user} works for none")
+    return Decision(True, f"it is on the list of machine {person.user}")
+
+
+def machine_of(platform: Platform, user: str, profiles: Iterable[str], team: str) -> Person:
+    """A machine as the one who asks; a team that is not declared (any more) gives it nothing."""
+    teams = frozenset((team,) if team in platform.teams else ())
+    return Person(user, f"machine {user}", teams=teams, machine=True, profiles=frozenset(profiles))
 
 
 def _opens(person: Person, profile: AccessProfile) -> Decision:
@@ -326,7 +348,8 @@ _ROWS: dict[Action, Row] = {
         Row(
             Action.REQUEST,
             "Get a certificate for a standing profile",
-            "members of the profile's `groups`, with a team where the profile holds in teams' namespaces",
+            "members of the profile's `groups`, and machines that list it;"
+            " with a team where it holds in teams' namespaces",
             "the profile's `groups`",
             _request,
         ),

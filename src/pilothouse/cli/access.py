@@ -231,6 +231,11 @@ def profiles(output: str) -> None:
 @click.option("--cluster", "-c", required=True, help="Name of the cluster.")
 @click.option("--for", "seconds", type=duration, default=0, help="How long, such as 8h (default: as the profile says).")
 @click.option("--team", default="", help="For one of your teams alone (default: all; where Vault signs it is one).")
+@click.option(
+    "--token-file", type=click.Path(path_type=Path), default=None, help="As the machine that this token is of."
+)
+@click.option("--server", default="", envvar="PILOTHOUSE_SERVER", help="Address of the portal, with --token-file.")
+@click.option("--ca-file", default="", type=click.Path(), help="Authority of its certificate, with --token-file.")
 @kubeconfig_options
 @output_option
 def cert(
@@ -238,6 +243,9 @@ def cert(
     cluster: str,
     seconds: int,
     team: str,
+    token_file: Path | None,
+    server: str,
+    ca_file: str,
     kubeconfig: Path | None,
     api_server: str,
     api_ca: str,
@@ -246,7 +254,7 @@ def cert(
 ) -> None:
     """Get a certificate for PROFILE. The key is made here and never leaves this machine."""
     kept = wallet()
-    client = portal(kept)
+    client = _as_machine(token_file, server, ca_file) if token_file else portal(kept)
     _obtain(
         kept,
         lambda csr: client.certificate(profile, cluster, csr, seconds, team, _vault_token(kept, cluster)),
@@ -257,6 +265,15 @@ def cert(
         output,
         team,
     )
+
+
+def _as_machine(token_file: Path, server: str, ca_file: str) -> PortalClient:
+    from pilothouse.clients.portal import PortalClient
+    from pilothouse.files.tokens import read_token
+
+    if not server:
+        raise Invalid("which portal?", "give its address with --server, or in PILOTHOUSE_SERVER")
+    return PortalClient(server, read_token(token_file), ca_file)
 
 
 @group.command()

@@ -76,6 +76,10 @@ users = Table(
     Column("disabled", Boolean, nullable=False, server_default=false()),
     Column("created_at", Moment, nullable=False),
     Column("changed_at", Moment, nullable=False),
+    # `person`, or `machine`: that one has no password, and of the profiles those that are listed.
+    Column("kind", String(10), nullable=False, server_default="person"),
+    Column("profiles", JSON),
+    Column("team", String(100), nullable=False, server_default=""),
 )
 
 # The name, groups and address are those of the moment of login: a directory's people have no row in `users`.

@@ -28,6 +28,7 @@ from pilothouse.store import Store, ledger
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
 from pilothouse.store.sessions import Session
+from pilothouse.store.users import MACHINE
 from pilothouse.workflows.people import LookUp, People
 
 MIN_SECONDS = 600
@@ -136,7 +137,7 @@ class Issuance:
         )
         certificates.check(template)
         authority = self.authorities.certificate(cluster)
-        self._record_intent(template, profile, cluster, request, ask.grant_id)
+        self._record_intent(template, profile, cluster, request, ask.grant_id, person.machine)
         try:
             role = vault_names.role_name(profile, teams[0] if teams else "") if by_vault else ""
             leaf = self.authorities.sign(cluster, template, Voucher(ask.csr, role, ask.vault_token))
@@ -197,7 +198,13 @@ class Issuance:
     # ------------------------------------------------------------ the records
 
     def _record_intent(
-        self, template: Template, profile: AccessProfile, cluster: str, request: Request, grant_id: str
+        self,
+        template: Template,
+        profile: AccessProfile,
+        cluster: str,
+        request: Request,
+        grant_id: str,
+        machine: bool = False,
     ) -> None:
         serial = str(template.serial)
         with self.store.write() as connection:
@@ -235,7 +242,7 @@ class Issuance:
                 "not_after": template.not_after.isoformat(),
                 "profile": profile.name,
                 "request": grant_id,
-            }
+            } | ({"machine": True} if machine else {})
             recorded = ledger.append(
                 connection, Entry("certificate.intent", template.user, serial, cluster, data), template.now
             )
@@ -309,8 +316,8 @@ def _check_seconds(profile: AccessProfile, seconds: int) -> None:
 
 def _renewed_until(profile: AccessProfile, session: Session) -> datetime | None:
     """Until when a login keeps getting certificates of a profile with `renewal`; None for any other."""
-    if not profile.renewal:
-        return None
+    if not profile.renewal or session.kind == MACHINE:
+        return None  # a machine asks again each time, as long as its token is good
     return min(session.expires_at, session.created_at + timedelta(seconds=profile.lifetime)).replace(microsecond=0)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from pilothouse.access.permissions import Person, person_of
+from pilothouse.access.permissions import Person, machine_of, person_of
 from pilothouse.platform.model import Platform
 from pilothouse.problems import Denied, Unavailable
 from pilothouse.store import Store, sessions, users
@@ -45,6 +45,13 @@ class People:
         `by_name` is for what groups do not decide: a directory that does not answer is no hindrance then.
         """
         user = session.user
+        account = users.get(self.store, user.name)
+        if (session.kind == users.MACHINE) != (account is not None and account.is_machine):
+            raise Denied(f"this token is not of {user.name} as it is now", "get a new one")
+        if account is not None and account.is_machine:
+            if account.disabled:
+                raise Denied(f"machine {account.name} is closed")
+            return machine_of(platform, account.name, account.profiles, account.team)
         groups = self.groups(user.name, user.groups, by_name)
         return person_of(platform, user.name, groups, user.display_name, user.email)
 
@@ -68,7 +75,7 @@ class People:
         """Who approved, as they are now. `Denied` where that cannot be seen."""
         account = users.get(self.store, name)
         if account is not None:
-            if account.disabled:
+            if account.disabled or account.is_machine:
                 raise Denied(f"the account of {name}, who approved, is closed", "make a new request")
             return person_of(platform, name, account.groups)
         if self.look_up is not None:
