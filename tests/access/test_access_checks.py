@@ -37,6 +37,9 @@ def test_profiles_without_mistakes_have_no_problems():
         (profile(lifetime=3600, max_lifetime=1800), "access/lifetime"),
         (profile(lifetime=60), "access/lifetime"),
         (elevated(max_lifetime=7200), "access/lifetime"),
+        (profile(renewal=60), "access/lifetime"),
+        (profile(renewal=16 * 3600), "access/lifetime"),
+        (elevated(renewal=900), "access/lifetime"),
         (elevated(approver_groups=()), "access/no-approvers"),
         (profile(approval=True, approver_groups=("leads",)), "access/approval-not-elevated"),
         (profile(rules=rules((("rbac.authorization.k8s.io",), ("roles",), ("escalate",)))), "access/escalation"),
@@ -117,7 +120,7 @@ def test_mistakes_of_workload_secrets():
 
 
 def test_clusters_share_no_pki_mount():
-    from pilothouse.platform.model import Authority
+    from pilothouse.platform.authority import Authority
 
     both = [cluster(name, authority=Authority(mount="pki")) for name in ("dev", "prod")]
     from support.builders import platform
@@ -128,7 +131,7 @@ def test_clusters_share_no_pki_mount():
 
 
 def test_vault_as_authority_needs_the_accessor_of_its_directory():
-    from pilothouse.platform.model import Authority
+    from pilothouse.platform.authority import Authority
 
     (found,) = derive(inputs([], on=cluster(authority=Authority("vault")))).problems
     assert found.code == "access/ldap-accessor-missing"

@@ -5,7 +5,8 @@ from support.access_values import NOW
 
 from pilothouse.access import apiserver, locks, reviews
 from pilothouse.access.locks import Held, Kind, Target
-from pilothouse.platform.model import Authority, Cluster, LockWebhook, Versions
+from pilothouse.platform.authority import Authority, LockWebhook
+from pilothouse.platform.model import Cluster, Versions
 from pilothouse.problems import Conflict, Invalid
 
 HOUR = timedelta(hours=1)

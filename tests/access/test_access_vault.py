@@ -8,7 +8,8 @@ from support.builders import bundle_content, cluster, inputs, service
 
 from pilothouse.access import content, derive, prove, vault
 from pilothouse.access.content import PathRule
-from pilothouse.platform.model import Authority, Scope, Secret
+from pilothouse.platform.authority import Authority
+from pilothouse.platform.model import Scope, Secret
 from pilothouse.problems import Place
 
 ROLE = "secrets/vault/pki-role.yaml"
@@ -49,6 +50,12 @@ def test_a_pki_role_per_group_signs_that_group_alone():
 
 def test_without_an_accessor_a_role_signs_nothing():
     assert derived().artifacts["vault/pki-dev/roles/developer.payments.json"].data["allowed_domains"] == []
+
+
+def test_a_renewed_profile_has_a_role_for_its_short_certificates():
+    found = derived(profiles=(profile("developer", renewal=3600),))
+    role = found.artifacts["vault/pki-dev/roles/developer.payments.json"].data
+    assert (role["ttl"], role["max_ttl"]) == ("3600s", "3600s")
 
 
 def test_an_elevated_profile_has_no_role_that_stands():

@@ -174,3 +174,10 @@ def test_what_is_odd_is_said():
 def test_what_is_no_certificate(text, message):
     with pytest.raises(Invalid, match=message):
         inspect(text, NOW)
+
+
+def test_a_renewed_profile_says_how_soon_it_ends():
+    assert words.terms(profile(renewal=3600)) == (
+        "At once, for 16 h from the login, in certificates of 1 h: account, groups and locks are checked again"
+        " before each."
+    )

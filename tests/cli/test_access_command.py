@@ -12,6 +12,7 @@ import structlog
 import yaml
 from click.testing import CliRunner
 from cryptography import x509
+from support import break_glass
 from support.access_portal import access_portal
 from support.access_values import key
 from support.access_world import declare_api_ca
@@ -24,7 +25,7 @@ from pilothouse.cli import access as commands
 from pilothouse.cli.access import group
 from pilothouse.files.wallet import Wallet
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
-from pilothouse.store import ledger
+from pilothouse.store import ledger, machines
 
 NAMES = ("alice", "olga", "pat")
 
@@ -537,3 +538,44 @@ def test_status_says_how_the_binding_of_a_request_stands(site):
     assert "could not be made, which is tried again: dev is away" in olga.run("status")
     assert "It is recorded as given back, and its binding on dev still stands" in olga.run("give-back", id)
     assert olga.json("status")["requests"][0]["binding"] == "failed"
+
+
+def test_break_glass_is_opened_by_two_and_reviewed_by_a_third(site):
+    machine, world, _ = site
+    break_glass.declare(world.platform, "olga", "pat")
+    olga, pat, alice = machine("olga"), machine("pat"), machine("alice")
+    assert "No break-glass is open" in alice.run("break-glass")
+    asked = olga.run("elevate", "glass", "--cluster", "dev", "--reason", "directory is down")
+    id = asked.split()[1]
+    assert f"Another of the people named in the profile runs: pilothouse access approve {id}" in asked
+    pat.run("approve", id)
+    olga.run("claim", id)
+    assert alice.json("break-glass")["open"][0]["id"] == id
+    assert id in alice.run("break-glass")
+    with pytest.raises(Conflict, match="nothing to review"):
+        alice.run("review", id, "--text", break_glass.REVIEW)
+    olga.run("give-back", id)
+    with pytest.raises(Denied, match="opened themselves"):
+        pat.run("review", id, "--text", break_glass.REVIEW)
+    said = alice.run("review", id, "--text", break_glass.REVIEW)
+    assert said == f"Break-glass {id} of olga and pat is reviewed by alice.\n"
+    assert alice.json("break-glass") == {"open": [], "waiting": []}
+
+
+def test_a_machine_gets_a_certificate_with_a_token_file(site, tmp_path):
+    machine, world, _ = site
+    server = machine("alice").server
+    token = machines.add(world.store, "ci", ("developer",), "payments", timedelta(days=30), world.clock())
+    file = tmp_path / "token"
+    file.write_text(token + "\n")
+    file.chmod(0o600)
+    (tmp_path / "ci").mkdir()
+    pipeline = Machine(tmp_path / "ci", server)
+    with pytest.raises(Invalid, match="which portal"):
+        pipeline.run("cert", "developer", "--cluster", "dev", "--token-file", str(file))
+    said = pipeline.run("cert", "developer", "--cluster", "dev", "--token-file", str(file), "--server", server)
+    assert "ci may act as developer on dev" in said
+    assert pipeline.wallet.credential("dev", "developer").user == "ci"
+    assert token not in "".join(p.read_text() for p in (tmp_path / "ci").rglob("*") if p.is_file())
+    with pytest.raises(Denied, match="not on the list of machine ci"):
+        pipeline.run("cert", "on-call", "--cluster", "dev", "--token-file", str(file), "--server", server)

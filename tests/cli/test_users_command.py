@@ -152,3 +152,37 @@ def test_a_portal_without_people_says_so(
         main(["serve", "--data", str(tmp_path / "data"), "--platform", platform, "--port", "0"])
     assert not ended.value.code
     assert "`pilothouse users add` makes one" in capsys.readouterr().err
+
+
+def test_a_machine_is_made_with_a_token_that_is_shown_once(run: Run, store: Callable[[], Store]) -> None:
+    code, out, _ = run("add", "ci", "--machine", "--profile", "deployer", "--team", "payments", "--days", "7")
+    assert code == 0
+    found = re.search(r"Token, shown this once: (\S+)", out)
+    assert found
+    held = sessions.find(store(), found[1], datetime.now(UTC))
+    assert held is not None
+    assert (held.kind, held.user.name, (held.expires_at - held.created_at).days) == ("machine", "ci", 7)
+    listed = json.loads(run("list", "--output", "json")[1])
+    assert [(item["name"], item["kind"], item["profiles"], item["team"]) for item in listed] == [
+        ("ci", "machine", ["deployer"], "payments")
+    ]
+    again = json.loads(run("token", "ci", "--days", "1", "--output", "json")[1])
+    assert again["token"] != found[1]
+    assert sessions.find(store(), found[1], datetime.now(UTC)) is None
+    recorded, _ = events.find(store(), events.Filter())
+    assert {event.kind for event in recorded} == {"user.added", "user.token"}
+    assert not any(again["token"] in event.message for event in recorded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--machine", "--group", "engineers", "--profile", "deployer"), "has no groups"),
+        (("--machine",), "could do nothing"),
+        (("--profile", "deployer"), "listed for machines"),
+    ],
+)
+def test_a_machine_is_no_person(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    code, _, err = run("add", "ci", *arguments)
+    assert code != 0
+    assert said in err

@@ -262,6 +262,9 @@ def test_lifetimes_of_profiles_have_defaults() -> None:
     assert elevated.approver_groups == ("leads",)
     short = read_one(profile("maxLifetime: 8h")).profiles["p"]
     assert (short.lifetime, short.max_lifetime) == (8 * 3600, 8 * 3600)
+    renewed = read_one(profile("renewal: 1h\nlifetime: 12h")).profiles["p"]
+    assert (renewed.leaf, renewed.longest_leaf, renewed.lifetime, renewed.max_lifetime) == (3600, 3600, 43200, 43200)
+    assert (short.leaf, short.longest_leaf) == (8 * 3600, 8 * 3600)
 
 
 def test_a_profile_that_binds_a_cluster_role_in_namespaces() -> None:
@@ -282,6 +285,10 @@ def test_an_elevated_profile_may_say_why_nobody_approves() -> None:
         ("lifetime: 20h", None, "does not fit"),
         ("lifetime: 5m", None, "does not fit"),
         ("maxLifetime: 24h", None, "at most 16h"),
+        ("renewal: 5m", None, "a renewal of 5m does not fit"),
+        ("renewal: 1h\nlifetime: 1h", None, "does not fit"),
+        ("renewal: 1h\nlifetime: 8h\nmaxLifetime: 10h", None, "the lifetime is that of the login"),
+        ("elevated: true\napproval: true\napproverGroups: [l]\nrenewal: 10m", None, "never renewed"),
         ("elevated: true\napproval: true\napproverGroups: [l]\nmaxLifetime: 2h", None, "30m to 60m"),
         ("elevated: true", None, "another person's approval"),
         ("approval: true", None, "nobody can approve"),

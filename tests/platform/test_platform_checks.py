@@ -14,12 +14,12 @@ from support.builders import platform as build
 from pilothouse.inventory.model import Owner, Snapshot
 from pilothouse.labels import LabelSelector, Requirement
 from pilothouse.platform import documents
+from pilothouse.platform.authority import Authority
 from pilothouse.platform.checks import check, check_against, selected_twice
 from pilothouse.platform.model import (
     AccessProfile,
     Alert,
     AlertSeverity,
-    Authority,
     CidrPeer,
     Edge,
     Endpoint,

@@ -16,7 +16,8 @@ from pilothouse import alerts, links
 from pilothouse.access import certificates
 from pilothouse.alerts.runbooks import PATH
 from pilothouse.inputs import Content
-from pilothouse.platform.model import AlertSeverity, Authority, Receiver
+from pilothouse.platform.authority import Authority
+from pilothouse.platform.model import AlertSeverity, Receiver
 from pilothouse.portal import authorities
 from pilothouse.promql import analyse
 

@@ -14,7 +14,8 @@ from support.vault_fake import FakeVault, fake_vault
 
 from pilothouse.clients.vault import VaultClient, VaultToken
 from pilothouse.inputs import Inputs
-from pilothouse.platform.model import Authority, Cluster, Endpoint, Member, Platform, Scope, Secret, Servers
+from pilothouse.platform.authority import Authority
+from pilothouse.platform.model import Cluster, Endpoint, Member, Platform, Scope, Secret, Servers
 from pilothouse.workflows import vault_setup
 
 PASSWORD = "correct horse battery"

@@ -13,11 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.access_values import elevated
 
+from pilothouse.access import break_glass, grants
 from pilothouse.clients import calls
 from pilothouse.files.git import clone, init, run
 from pilothouse.problems import Conflict, Problem, Unavailable
 from pilothouse.store import Store, events, findings, jobs
+from pilothouse.store import grants as grant_rows
 from pilothouse.store import proposals as rows
 from pilothouse.store.jobs import JobState
 from pilothouse.worker.scheduler import Worker, claim
@@ -201,6 +204,45 @@ def test_expire_withdraws_what_nobody_touched(upkeep: Upkeep) -> None:
     assert "1 proposals" in upkeep.expire().message
     assert rows.get(upkeep.store, kept.id).state is rows.State.WITHDRAWN
     assert rows.get(upkeep.store, fresh.id).state is rows.State.DRAFT
+
+
+def test_a_break_glass_is_a_finding_until_it_is_reviewed_and_its_end_is_told(upkeep: Upkeep, told: Told) -> None:
+    def codes() -> list[str]:
+        assert upkeep.expire().state is JobState.OK
+        found = findings.current(upkeep.store)
+        return [item.problem.code for item in found if item.problem.code.startswith("access/break-glass")]
+
+    clock, glass = upkeep.clock, elevated("glass", groups=(), approver_groups=(), break_glass=("olga", "pat"))
+    assert isinstance(clock, Clock)
+    assert codes() == []
+    asked = grants.request("g-1", "olga", glass, "dev", "directory is down", 1800, clock())
+    grant_rows.add(upkeep.store, asked)
+    assert codes() == ["access/break-glass-open"]
+    for step, word in (
+        (lambda g: grants.approve(g, "pat", "", clock()), "approved"),
+        (lambda g: grants.claim(g, "1000", clock()), "claimed"),
+    ):
+        grant_rows.change(upkeep.store, "g-1", step, "pat", f"elevation.{word}", clock())
+    assert codes() == ["access/break-glass-open"]
+    assert told == []
+    clock.moment += timedelta(minutes=31)
+    assert codes() == ["access/break-glass-review"]
+    ((people, subject, text),) = told
+    assert subject == "BREAK-GLASS expired: glass on dev"
+    assert people  # the platform team and the approvers, even where the profile is not declared any more
+    assert "directory is down" in text
+    assert codes() == ["access/break-glass-review"]
+    assert len(told) == 1
+    reviewed = "The directory was down; that was right."
+    grant_rows.change(
+        upkeep.store,
+        "g-1",
+        lambda g: break_glass.review(g, "zoe", reviewed, clock()),
+        "zoe",
+        "break-glass.reviewed",
+        clock(),
+    )
+    assert codes() == []
 
 
 def test_an_empty_ledger_is_whole(upkeep: Upkeep) -> None:

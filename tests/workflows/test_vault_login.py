@@ -99,6 +99,15 @@ def test_a_token_is_renewed_when_half_its_life_is_gone(wallet: Wallet) -> None:
     assert wallet.vault("dev").expires_at == later + timedelta(hours=1)  # type: ignore[union-attr]
 
 
+def test_a_token_that_renews_a_certificate_is_renewed_itself_in_any_case(wallet: Wallet) -> None:
+    vaults = Vaults()
+    log_in(wallet, vaults)
+    vault_login.token_for(wallet, vaults.reach, "dev", NOW + timedelta(minutes=1), fresh=True)
+    assert vaults.calls[-1] == ("renew", "hvs.https://one.example")
+    vaults.failure = Denied("policies have changed")
+    assert vault_login.token_for(wallet, vaults.reach, "dev", NOW + timedelta(minutes=2), fresh=True) == ""
+
+
 def test_one_who_lost_a_right_is_logged_out(wallet: Wallet) -> None:
     vaults = Vaults()
     log_in(wallet, vaults)

@@ -12,7 +12,8 @@ from support.vault_site import Site, fake_site, site_of
 
 from pilothouse.access.vault import identity_group
 from pilothouse.clients.vault import VaultClient
-from pilothouse.platform.model import Authority, Member, Secret
+from pilothouse.platform.authority import Authority
+from pilothouse.platform.model import Member, Secret
 from pilothouse.problems import Conflict, Denied, Invalid, Unavailable
 from pilothouse.workflows import vault_setup
 

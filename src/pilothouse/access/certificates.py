@@ -143,17 +143,26 @@ class Issued:
     pem: str
     authority: str
     grant_id: str = ""
+    renewed_until: datetime | None = None
+    """Until when the login gets the next ones, where the profile has `renewal`."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self) | {"groups": list(self.groups), "not_after": self.not_after.isoformat()}
+        until = self.renewed_until.isoformat() if self.renewed_until else None
+        return asdict(self) | {
+            "groups": list(self.groups),
+            "not_after": self.not_after.isoformat(),
+            "renewed_until": until,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Issued:
         """The other way round; KeyError, TypeError or ValueError where something is missing."""
-        values = {field.name: data[field.name] for field in fields(cls)}
+        values = {field.name: data[field.name] for field in fields(cls) if field.name != "renewed_until"}
+        until = data.get("renewed_until")
         return cls(
-            **values | {"groups": tuple(values["groups"]), "not_after": datetime.fromisoformat(values["not_after"])}
+            **values | {"groups": tuple(values["groups"]), "not_after": datetime.fromisoformat(values["not_after"])},
+            renewed_until=datetime.fromisoformat(until) if until else None,
         )
 
 

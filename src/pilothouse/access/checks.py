@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pilothouse.access import names
+from pilothouse.access import break_glass, names
 from pilothouse.inputs import Inputs
 from pilothouse.labels import OWNED_BY, OWNER
 from pilothouse.platform.model import AccessProfile, RbacRule, Scope, Service
@@ -40,6 +40,7 @@ def profiles(inputs: Inputs) -> Iterator[Problem]:
             yield from _names(profile)
             yield from _lifetime(profile)
             yield from _approval(profile)
+            yield from break_glass.problems(profile, inputs.platform)
             for rule in profile.rules:
                 yield from _rule(profile, rule)
             yield from _cluster_role(profile, inputs)
@@ -96,10 +97,20 @@ def _lifetime(profile: AccessProfile) -> Iterator[Problem]:
             profile.place,
             "set `lifetime` between 10m and `maxLifetime`",
         )
+    if profile.renewal and (profile.elevated or not MIN_SECONDS <= profile.renewal < profile.lifetime):
+        yield error(
+            "access/lifetime",
+            f"profile {profile.name} is renewed every {profile.renewal} s, "
+            + ("and is elevated" if profile.elevated else f"outside {MIN_SECONDS} s to its {profile.lifetime} s"),
+            profile.place,
+            "remove `renewal`: an elevated profile is asked for each time"
+            if profile.elevated
+            else "set `renewal` between 10m and `lifetime`",
+        )
 
 
 def _approval(profile: AccessProfile) -> Iterator[Problem]:
-    if profile.approval and not profile.approver_groups:
+    if profile.approval and not profile.approver_groups and not profile.break_glass:
         yield error(
             "access/no-approvers",
             f"profile {profile.name} wants an approval that nobody may give",

@@ -48,7 +48,7 @@ def _vault(inputs: Inputs, settings: VaultContent) -> Iterator[Problem]:
         )
     if cluster.authority.backend == "vault":
         yield from _teams(inputs, settings)
-    lifetimes = (profile.max_lifetime for profile in platform.profiles.values())
+    lifetimes = (profile.longest_leaf for profile in platform.profiles.values())
     longest = max((seconds for seconds in lifetimes if seconds <= checks.MAX_SECONDS), default=0)
     if longest > content.seconds(settings.max_lease_ttl):
         yield error(

@@ -65,6 +65,11 @@ class Grant:
     claimed_at: datetime | None = None
     serial: str = ""
     ended_at: datetime | None = None
+    break_glass: bool = False
+    """Whether the profile was a break-glass one when it was asked for; it then has to be reviewed."""
+    reviewed_by: str = ""
+    reviewed_at: datetime | None = None
+    review: str = ""
 
     def state_at(self, now: datetime) -> State:
         """The state, deadlines that have passed taken into account."""
@@ -93,7 +98,17 @@ def request(
     if len(reason) > MAX_REASON:
         raise Invalid(f"the reason is longer than {MAX_REASON} characters", "put the details into the ticket")
     check_seconds(profile, seconds)
-    grant = Grant(id, user, profile.name, cluster, reason, seconds, now, deadline=now + DECIDE_WITHIN)
+    grant = Grant(
+        id,
+        user,
+        profile.name,
+        cluster,
+        reason,
+        seconds,
+        now,
+        deadline=now + DECIDE_WITHIN,
+        break_glass=bool(profile.break_glass),
+    )
     if not profile.approval:
         return replace(
             grant, state=State.APPROVED, decided_at=now, comment="no approval needed", deadline=now + CLAIM_WITHIN

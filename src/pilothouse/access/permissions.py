@@ -27,6 +27,9 @@ class Person:
     email: str = ""
     groups: frozenset[str] = frozenset()
     teams: frozenset[str] = frozenset()
+    machine: bool = False
+    """Whether it is no person but a machine, which may have the standing profiles in `profiles`, and nothing else."""
+    profiles: frozenset[str] = frozenset()
 
     @property
     def shown(self) -> str:
@@ -57,6 +60,7 @@ class Action(StrEnum):
     ELEVATE = "elevate"
     APPROVE_ELEVATION = "approve-elevation"
     CLAIM = "claim"
+    REVIEW = "review"
     GIVE_BACK = "give-back"
     EXPECT = "expect"
     LOCK = "lock"
@@ -113,6 +117,8 @@ class Row:
 
 def may(person: Person, action: Action, subject: Subject, platform: Platform) -> Decision:
     """Whether the person may do that to the subject; a subject of the wrong kind is a mistake of the caller."""
+    if person.machine and action is not Action.REQUEST:
+        return Decision(False, "a machine gets certificates and does nothing else", _platform_people(platform))
     return _ROWS[action].rule(person, subject, platform)
 
 
@@ -195,6 +201,10 @@ def _approve(person: Person, subject: Subject, platform: Platform) -> Decision:
 
 
 def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decision:
+    if profile.break_glass:
+        return _opens(person, profile)
+    if person.machine:
+        return _is_listed(person, profile, platform)
     if not person.groups.intersection(profile.groups):
         return Decision(False, f"it is for members of {_or(profile.groups)}", profile.groups)
     if profile.scope is Scope.TEAM_NAMESPACES and not person.teams:
@@ -204,6 +214,28 @@ def _holds(person: Person, profile: AccessProfile, platform: Platform) -> Decisi
             _platform_people(platform),
         )
     return Decision(True, f"you are a member of {_or(sorted(person.groups.intersection(profile.groups)))}")
+
+
+def _is_listed(person: Person, profile: AccessProfile, platform: Platform) -> Decision:
+    """A machine has the profiles on its own list; groups are people's."""
+    if profile.name not in person.profiles:
+        return Decision(False, f"it is not on the list of machine {person.user}", _platform_people(platform))
+    if profile.scope is Scope.TEAM_NAMESPACES and not person.teams:
+        return Decision(False, f"it holds in teams' namespaces, and machine {person.user} works for none")
+    return Decision(True, f"it is on the list of machine {person.user}")
+
+
+def machine_of(platform: Platform, user: str, profiles: Iterable[str], team: str) -> Person:
+    """A machine as the one who asks; a team that is not declared (any more) gives it nothing."""
+    teams = frozenset((team,) if team in platform.teams else ())
+    return Person(user, f"machine {user}", teams=teams, machine=True, profiles=frozenset(profiles))
+
+
+def _opens(person: Person, profile: AccessProfile) -> Decision:
+    """A break-glass goes by names alone: no directory has to answer for it."""
+    if person.user in profile.break_glass:
+        return Decision(True, "you are named in its `breakGlass`")
+    return Decision(False, f"it is for {_or(profile.break_glass)}", profile.break_glass)
 
 
 def _request(person: Person, subject: Subject, platform: Platform) -> Decision:
@@ -225,7 +257,10 @@ def _approve_elevation(person: Person, subject: Subject, platform: Platform) -> 
     profile = platform.profiles.get(grant.profile)
     groups = profile.approver_groups if profile else ()
     if person.user == grant.user:
-        return Decision(False, "nobody decides on a request of their own", groups)
+        others = tuple(user for user in profile.break_glass if user != grant.user) if profile else ()
+        return Decision(False, "nobody decides on a request of their own", groups or others)
+    if profile and profile.break_glass:
+        return _opens(person, profile)
     if not person.groups.intersection(groups):
         return Decision(False, f"only members of {_or(groups)} may", groups)
     return Decision(True, f"you are a member of {_or(sorted(person.groups.intersection(groups)))}")
@@ -239,6 +274,22 @@ def _claim(person: Person, subject: Subject, platform: Platform) -> Decision:
     if profile is None or not profile.elevated:
         return Decision(False, f"the profile {grant.profile} is not an elevated one any more")
     return _holds(person, profile, platform)
+
+
+def _review(person: Person, subject: Subject, platform: Platform) -> Decision:
+    grant = _expect(subject, Grant)
+    approvers = {user for team in platform.teams.values() for user in team.approvers}
+    others = tuple(
+        u for u in (*_platform_people(platform), *sorted(approvers)) if u not in (grant.user, grant.decided_by)
+    )
+    ask = tuple(dict.fromkeys(others))
+    if person.user in (grant.user, grant.decided_by):
+        return Decision(False, "nobody reviews what they opened themselves", ask)
+    if _is_platform(person, platform):
+        return Decision(True, "you belong to the platform team")
+    if person.user in approvers:
+        return Decision(True, "you approve for a team")
+    return Decision(False, "reviews are for the platform team and approvers of teams", ask)
 
 
 def _give_back(person: Person, subject: Subject, platform: Platform) -> Decision:
@@ -329,21 +380,22 @@ _ROWS: dict[Action, Row] = {
         Row(
             Action.REQUEST,
             "Get a certificate for a standing profile",
-            "members of the profile's `groups`, with a team where the profile holds in teams' namespaces",
+            "members of the profile's `groups`, and machines that list it;"
+            " with a team where it holds in teams' namespaces",
             "the profile's `groups`",
             _request,
         ),
         Row(
             Action.ELEVATE,
             "Ask for an elevated profile",
-            "members of the profile's `groups`, with a reason",
+            "members of the profile's `groups`, or who is named in its `breakGlass`, with a reason",
             "the profile's `groups`",
             _elevate,
         ),
         Row(
             Action.APPROVE_ELEVATION,
             "Approve or deny such a request",
-            "members of the profile's `approverGroups`, never who asked",
+            "members of the profile's `approverGroups`, or another one named in its `breakGlass`; never who asked",
             "the profile's `approverGroups`",
             _approve_elevation,
         ),
@@ -353,6 +405,13 @@ _ROWS: dict[Action, Row] = {
             "who asked, while still a member of the profile's `groups` and the approver of its `approverGroups`",
             "who asked",
             _claim,
+        ),
+        Row(
+            Action.REVIEW,
+            "Review a break-glass that is over",
+            "the platform team and approvers of any team, neither of the two who opened it",
+            "the platform team",
+            _review,
         ),
         Row(
             Action.GIVE_BACK,
@@ -384,7 +443,7 @@ _ROWS: dict[Action, Row] = {
         ),
         Row(
             Action.ADMINISTER,
-            "Run jobs, reload, manage users, export the ledger's head",
+            "Run jobs, reload, manage users, export the ledger's head, rotate authorities",
             "the platform team",
             "the platform team",
             _administer,

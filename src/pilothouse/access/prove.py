@@ -92,10 +92,10 @@ def _identity(item: PkiRole, content: VaultContent) -> Iterable[Problem]:
                 place,
                 "remove it: such a group passes by RBAC",
             )
-    if seconds(str(item.body.get("max_ttl", "9999h"))) > item.profile.max_lifetime:
+    if seconds(str(item.body.get("max_ttl", "9999h"))) > item.profile.longest_leaf:
         yield error(
             "access/unsafe-pki-role",
-            f"the role {item.name} signs for longer than its profile's {item.profile.max_lifetime} s",
+            f"the role {item.name} signs for longer than its profile's {item.profile.longest_leaf} s",
             place,
             "leave `max_ttl` to pilothouse",
         )

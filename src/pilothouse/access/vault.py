@@ -114,8 +114,8 @@ def _role_body(profile: AccessProfile, group: str, cluster: Cluster, content: Va
     return dict(content.role) | {
         "allowed_domains": [f"{{{{identity.entity.aliases.{accessor}.name}}}}"] if accessor else [],
         "organization": [group],
-        "ttl": f"{profile.lifetime}s",
-        "max_ttl": f"{profile.max_lifetime}s",
+        "ttl": f"{profile.leaf}s",
+        "max_ttl": f"{profile.longest_leaf}s",
     }
 
 

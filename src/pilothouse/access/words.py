@@ -197,8 +197,18 @@ def terms(profile: AccessProfile) -> str:
     """How it is got and how long it lasts, in one sentence."""
     most = "" if profile.max_lifetime == profile.lifetime else f", at most {duration(profile.max_lifetime)}"
     length = f"{duration(profile.lifetime)}{most}"
+    if profile.renewal:
+        return (
+            f"At once, for {duration(profile.lifetime)} from the login, in certificates of"
+            f" {duration(profile.renewal)}: account, groups and locks are checked again before each."
+        )
     if not profile.elevated:
         return f"At once, for {length}."
+    if profile.break_glass:
+        return (
+            f"With a reason, after another of {', '.join(profile.break_glass)} agrees; {length}."
+            " Everybody is told, and it is reviewed afterwards."
+        )
     if profile.approval:
         return f"With a reason, after another person of {' or '.join(profile.approver_groups)} agrees; {length}."
     return f"With a reason, at once; {length}."

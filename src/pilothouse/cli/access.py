@@ -171,12 +171,12 @@ def reach_vault(url: str, ca_file: str) -> VaultClient:
     return VaultClient(Endpoint(url, ca_file=ca_file))
 
 
-def _vault_token(kept: Wallet, cluster: str) -> str:
+def _vault_token(kept: Wallet, cluster: str, fresh: bool = False) -> str:
     if kept.vault(cluster) is None:
         return ""
     from pilothouse.workflows import vault_login
 
-    return vault_login.token_for(kept, reach_vault, cluster, now())
+    return vault_login.token_for(kept, reach_vault, cluster, now(), fresh)
 
 
 def _password() -> str:
@@ -231,6 +231,11 @@ def profiles(output: str) -> None:
 @click.option("--cluster", "-c", required=True, help="Name of the cluster.")
 @click.option("--for", "seconds", type=duration, default=0, help="How long, such as 8h (default: as the profile says).")
 @click.option("--team", default="", help="For one of your teams alone (default: all; where Vault signs it is one).")
+@click.option(
+    "--token-file", type=click.Path(path_type=Path), default=None, help="As the machine that this token is of."
+)
+@click.option("--server", default="", envvar="PILOTHOUSE_SERVER", help="Address of the portal, with --token-file.")
+@click.option("--ca-file", default="", type=click.Path(), help="Authority of its certificate, with --token-file.")
 @kubeconfig_options
 @output_option
 def cert(
@@ -238,6 +243,9 @@ def cert(
     cluster: str,
     seconds: int,
     team: str,
+    token_file: Path | None,
+    server: str,
+    ca_file: str,
     kubeconfig: Path | None,
     api_server: str,
     api_ca: str,
@@ -246,7 +254,7 @@ def cert(
 ) -> None:
     """Get a certificate for PROFILE. The key is made here and never leaves this machine."""
     kept = wallet()
-    client = portal(kept)
+    client = _as_machine(token_file, server, ca_file) if token_file else portal(kept)
     _obtain(
         kept,
         lambda csr: client.certificate(profile, cluster, csr, seconds, team, _vault_token(kept, cluster)),
@@ -257,6 +265,15 @@ def cert(
         output,
         team,
     )
+
+
+def _as_machine(token_file: Path, server: str, ca_file: str) -> PortalClient:
+    from pilothouse.clients.portal import PortalClient
+    from pilothouse.files.tokens import read_token
+
+    if not server:
+        raise Invalid("which portal?", "give its address with --server, or in PILOTHOUSE_SERVER")
+    return PortalClient(server, read_token(token_file), ca_file)
 
 
 @group.command()
@@ -304,6 +321,7 @@ def _obtain(
         "cluster": found.cluster,
         "serial": found.serial,
         "not_after": found.not_after,
+        "renewed_until": signed.issued.renewed_until,
         "kubeconfig": "",
         "note": note,
     }
@@ -319,6 +337,8 @@ def _obtain(
         click.echo(
             f"{found.user} may act as {found.role} on {found.cluster} for {left}, until {_local(found.not_after)}."
         )
+        if signed.issued.renewed_until:
+            click.echo(f"  It is renewed without a question until {_local(signed.issued.renewed_until)}.")
         if data["kubeconfig"]:
             click.echo(f"  export KUBECONFIG={data['kubeconfig']}")
         else:
@@ -345,7 +365,8 @@ def _plugin() -> tuple[str, ...]:
 def credential(cluster: str, profile: str, team: str) -> None:
     """The exec plugin: print an ExecCredential for kubectl.
 
-    A standing profile's certificate is renewed without a question while the session lives.
+    A standing profile's certificate is renewed without a question while the session lives: when it has ended, or in
+    its last quarter where the profile says `renewal`. Account, groups and locks are checked again each time.
     """
     import json
 
@@ -357,7 +378,7 @@ def credential(cluster: str, profile: str, team: str) -> None:
         login = kept.login()
         return portal(kept) if login and login.expires_at > now() else None
 
-    found = work.current(kept, cluster, profile, now(), client, team, lambda: _vault_token(kept, cluster))
+    found = work.current(kept, cluster, profile, now(), client, team, lambda: _vault_token(kept, cluster, fresh=True))
     click.echo(json.dumps(work.exec_credential(found, os.environ.get("KUBERNETES_EXEC_INFO", ""))))
 
 
@@ -402,7 +423,8 @@ def elevate(profile: str, cluster: str, reason: str, seconds: int, output: str) 
         if found["state"] == "approved":
             click.echo(f"  pilothouse access claim {found['id']}")
         else:
-            click.echo(f"An approver runs: pilothouse access approve {found['id']}")
+            who = "Another of the people named in the profile" if found.get("break_glass") else "An approver"
+            click.echo(f"{who} runs: pilothouse access approve {found['id']}")
 
     emit(found, output, human)
 
@@ -526,6 +548,8 @@ def _local(moment: datetime) -> str:
 def _add_offline() -> None:
     from pilothouse.cli import (
         access_audit,
+        access_break_glass,
+        access_ca,
         access_locks,
         access_offline,
         access_reach,
@@ -541,6 +565,9 @@ def _add_offline() -> None:
     for command in (access_offline.inspect, access_offline.can_i, access_offline.verify_ledger):
         group.add_command(command)
     group.add_command(access_self_test.self_test)
+    group.add_command(access_break_glass.break_glass)
+    group.add_command(access_break_glass.review)
+    group.add_command(access_ca.group)
     group.add_command(access_vault.group)
     group.add_command(access_secrets.group)
     group.add_command(access_audit.group)

@@ -192,7 +192,8 @@ def _profile(item: AccessProfile) -> list[str]:
         item.title,
         ", ".join(item.groups),
         item.scope.value,
-        f"{_duration(item.lifetime)}, at most {_duration(item.max_lifetime)}",
+        f"{_duration(item.lifetime)}, "
+        + (f"renewed every {_duration(item.renewal)}" if item.renewal else f"at most {_duration(item.max_lifetime)}"),
         "yes" if item.elevated else "",
         "yes" if item.approval else "",
         _clusters(item.clusters),

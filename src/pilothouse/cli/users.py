@@ -10,6 +10,7 @@ import getpass
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from pilothouse.problems import Invalid, nearest
 if TYPE_CHECKING:
     from pilothouse.store import Store
     from pilothouse.store.address import Named
+    from pilothouse.store.users import User
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,13 +53,21 @@ def list_users(data: Path, database: Named, output: str) -> None:
         output,
         lambda: table(
             "",
-            ("User", "Name", "E-mail", "Groups", "State"),
-            [
-                (u.name, u.display_name, u.email, " ".join(sorted(u.groups)), "closed" if u.disabled else "")
-                for u in found
-            ],
+            ("User", "Name", "E-mail", "Groups, or a machine's profiles", "State"),
+            [(u.name, u.display_name, u.email, _has(u), "closed" if u.disabled else "") for u in found],
         ),
     )
+
+
+def _has(user: User) -> str:
+    if not user.is_machine:
+        return " ".join(sorted(user.groups))
+    return f"machine: {' '.join(user.profiles)}" + (f" (team {user.team})" if user.team else "")
+
+
+days_option = click.option(
+    "--days", type=click.IntRange(1, 90), default=30, show_default=True, help="How long a machine's token lasts."
+)
 
 
 @group.command()
@@ -65,6 +75,12 @@ def list_users(data: Path, database: Named, output: str) -> None:
 @click.option("--name", default="", help="The name that people know them by.")
 @click.option("--email", default="", help="Where they are told about requests.")
 @click.option("--group", "groups", multiple=True, help="A directory group that profiles and teams name (also several).")
+@click.option("--machine", is_flag=True, help="A machine: a token instead of a password, and nothing but certificates.")
+@click.option(
+    "--profile", "profiles", multiple=True, help="A standing profile that the machine may have (also several)."
+)
+@click.option("--team", default="", help="The team that the machine works for.")
+@days_option
 @_password_option
 @data_option
 @database_option
@@ -74,14 +90,28 @@ def add(
     name: str,
     email: str,
     groups: tuple[str, ...],
+    machine: bool,
+    profiles: tuple[str, ...],
+    team: str,
+    days: int,
     password_stdin: bool,
     data: Path,
     database: Named,
     output: str,
 ) -> None:
     """Add USER, as the documents of the platform call them; makes the data folder where there is none."""
-    from pilothouse.store import address, users
+    from pilothouse.store import address, machines, users
 
+    if machine:
+        if groups or name or email or password_stdin:
+            raise Invalid("a machine has no groups, name, mail or password", "give --profile, --team and --days")
+        store = address.opened(data, database)
+        store.migrate()
+        token = machines.add(store, user, profiles, team, timedelta(days=days), _now())
+        _done(store, "user.added", user, f"a machine for {', '.join(profiles)}", "", output, token)
+        return
+    if profiles or team:
+        raise Invalid("profiles and a team are listed for machines", "add --machine, or give groups")
     password, made = _password(password_stdin)
     store = address.opened(data, database)
     store.migrate()
@@ -125,6 +155,21 @@ def password(user: str, password_stdin: bool, data: Path, database: Named, outpu
     new, made = _password(password_stdin)
     users.set_password(store, user, new, _now())
     _done(store, "user.password", user, "has a new password; their sessions have ended", made, output)
+
+
+@group.command()
+@click.argument("user")
+@days_option
+@data_option
+@database_option
+@output_option
+def token(user: str, days: int, data: Path, database: Named, output: str) -> None:
+    """Give the machine USER a new token; the one of before ends."""
+    from pilothouse.store import machines
+
+    store = _existing(data, database)
+    made = machines.new_token(store, user, timedelta(days=days), _now())
+    _done(store, "user.token", user, f"has a new token for {days} days; the one before has ended", "", output, made)
 
 
 @group.command()
@@ -200,15 +245,17 @@ def _who() -> str:
     return f"{name} (command line)"
 
 
-def _done(store: Store, kind: str, user: str, message: str, made: str, output: str) -> None:
+def _done(store: Store, kind: str, user: str, message: str, made: str, output: str, token: str = "") -> None:
     from pilothouse.store import events
 
     events.record(store, events.Event(_now(), kind, _who(), user, message))
-    data = {"user": user, "event": kind, "message": message, "password": made}
+    data = {"user": user, "event": kind, "message": message, "password": made} | ({"token": token} if token else {})
 
     def human() -> None:
         click.echo(f"{user}: {message}.")
         if made:
             click.echo(f"Password, shown this once: {made}")
+        if token:
+            click.echo(f"Token, shown this once: {token}")
 
     emit(data, output, human)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 import ssl
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,12 @@ NESTING = 10
 MAX_GROUPS = 1000
 
 
-def _pattern(*names: str) -> AfterValidator:
-    """A filter in which these words, and no others, stand in braces."""
+def _pattern(*names: str, optional: bool = False) -> AfterValidator:
+    """A filter in which these words, and no others, stand in braces; "" too where it is `optional`."""
 
     def check(value: str) -> str:
+        if optional and not value:
+            return value
         try:
             found = [name for _, name, _, _ in Formatter().parse(value) if name is not None]
         except ValueError as failure:
@@ -69,6 +71,8 @@ class _Strict(BaseModel):
 class UserSettings(_Strict):
     base: Annotated[str, Field(min_length=3)]
     filter: Annotated[str, _pattern("user")] = "(uid={user})"
+    lookup: Annotated[str, _pattern("user", optional=True)] = ""
+    """How a person is found again by `name` when no one types it; left out: as at the login."""
     name: str = "uid"
     display_name: str = Field(default="cn", alias="displayName")
     email: str = "mail"
@@ -134,15 +138,25 @@ class Directory:
         if any(unicodedata.category(letter) == "Cc" for letter in typed + password):
             return None  # no password may hold them (https://www.rfc-editor.org/rfc/rfc4013#section-2.3)
         with measured("directory", "login"):
-            return self._first(typed, password)
+            return self._first(lambda url: self._at(url, typed, password))
 
-    def _first(self, typed: str, password: str) -> Entry | None:
+    def look_up(self, name: str) -> Entry | None:
+        """The person of exactly that name as the directory has them now, asked by the service's own account; None
+        where there is nobody (any more). `Unavailable` as for `authenticate`.
+        """
+        if not NAME.fullmatch(name):
+            return None
+        with measured("directory", "look up"):
+            return self._first(lambda url: self._looked_up(url, name))
+
+    def _first(self, ask: Callable[[str], Entry | None]) -> Entry | None:
+        """The answer of the first server that gives one."""
         from ldap3.core.exceptions import LDAPException
 
         reasons = []
         for url in self._settings.servers:
             try:
-                return self._at(url, typed, password)
+                return ask(url)
             except (LDAPException, OSError) as failure:
                 reasons.append(f"{urlsplit(url).hostname}: {type(failure).__name__.removeprefix('LDAP')}")
         raise Unavailable(
@@ -151,32 +165,52 @@ class Directory:
         )
 
     def _at(self, url: str, typed: str, password: str) -> Entry | None:
-        from ldap3.utils.conv import escape_filter_chars
-
         wanted = self._settings.users
-        with self._connected(url, self._settings.bind_dn, self._service_password()) as service:
-            if service is None:
-                raise Unavailable(
-                    f"the directory {url} does not accept {self._settings.bind_dn}",
-                    "see whether `bindDN` and `passwordFile` of directory.yaml are right",
-                )
-            found = self._search(
-                service,
-                wanted.base,
-                wanted.filter.format(user=escape_filter_chars(typed)),
-                (wanted.name, wanted.display_name, wanted.email, "memberOf"),
-                2,
-            )
-            if len(found) > 1:
-                raise Unavailable(
-                    f"the directory {url} has several people under one name", "make `users.filter` find one of them"
-                )
+        with self._service(url) as service:
+            found = self._people(url, service, wanted.filter, typed)
             # Somebody unknown is bound too, under a name that nobody has, so that it takes as long.
             dn = found[0]["dn"] if found else f"cn=nobody,{wanted.base}"
             with self._connected(url, dn, password) as person:
                 if person is None or not found:
                     return None
             return self._entry(url, service, found[0])
+
+    def _looked_up(self, url: str, name: str) -> Entry | None:
+        wanted = self._settings.users
+        with self._service(url) as service:
+            found = self._people(url, service, wanted.lookup or wanted.filter, name)
+            entry = self._entry(url, service, found[0]) if found else None
+            # A directory folds case: whoever is called differently by a letter is somebody else to a certificate.
+            return entry if entry and entry.name == name else None
+
+    def _people(self, url: str, service: Any, pattern: str, value: str) -> list[dict[str, Any]]:
+        """Nobody or one person; more are `Unavailable`."""
+        from ldap3.utils.conv import escape_filter_chars
+
+        wanted = self._settings.users
+        found = self._search(
+            service,
+            wanted.base,
+            pattern.format(user=escape_filter_chars(value)),
+            (wanted.name, wanted.display_name, wanted.email, "memberOf"),
+            2,
+        )
+        if len(found) > 1:
+            raise Unavailable(
+                f"the directory {url} has several people under one name", "make `users.filter` find one of them"
+            )
+        return found
+
+    @contextmanager
+    def _service(self, url: str) -> Iterator[Any]:
+        """A connection bound as the service's own account."""
+        with self._connected(url, self._settings.bind_dn, self._service_password()) as service:
+            if service is None:
+                raise Unavailable(
+                    f"the directory {url} does not accept {self._settings.bind_dn}",
+                    "see whether `bindDN` and `passwordFile` of directory.yaml are right",
+                )
+            yield service
 
     def _entry(self, url: str, service: Any, found: dict[str, Any]) -> Entry:
         wanted = self._settings.users

@@ -149,6 +149,22 @@ class PortalClient:
         query = urlencode({"cluster": cluster} if cluster else {})
         return self._call("GET", f"/access/what-can/{quote(user, safe='')}?{query}".rstrip("?"))
 
+    def rotation(self, cluster: str) -> dict[str, Any]:
+        """How far the rotation of the cluster's authority is."""
+        return self._call("GET", f"/access/authorities/{quote(cluster, safe='')}/rotation")
+
+    def rotate(self, cluster: str, stage: str, trusted: bool, force: bool) -> dict[str, Any]:
+        """Take the stage after `stage`."""
+        body = {"stage": stage, "trusted": trusted, "force": force}
+        return self._call("POST", f"/access/authorities/{quote(cluster, safe='')}/rotation", body)
+
+    def break_glass(self) -> dict[str, Any]:
+        """`open`, and `waiting` for a review."""
+        return self._call("GET", "/access/break-glass")
+
+    def review(self, id: str, text: str) -> dict[str, Any]:
+        return self._call("POST", f"/access/requests/{quote(id, safe='')}/review", {"text": text})
+
     def ledger(self, **filters: str) -> dict[str, Any]:
         query = urlencode({name: value for name, value in filters.items() if value})
         return self._call("GET", f"/access/ledger?{query}".rstrip("?"))

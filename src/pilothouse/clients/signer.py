@@ -67,6 +67,21 @@ class SignerClient:
         `attempts`, as `access.escapes.Report` has them."""
         return dict(self._ask({"op": "self-test", "cluster": cluster}).get("report") or {})
 
+    def rotation(self, token: str, cluster: str) -> dict[str, Any]:
+        """How far the rotation of the cluster's authority is, as `access.rotation.Rotation` has it."""
+        return self._rotation({"op": "rotation", "token": token, "cluster": cluster})
+
+    def rotate(self, token: str, cluster: str, begun: str, trusted: bool, force: bool) -> dict[str, Any]:
+        """Take the stage after `begun`."""
+        asked = {"op": "rotate", "token": token, "cluster": cluster, "from": begun, "trusted": trusted, "force": force}
+        return self._rotation(asked)
+
+    def _rotation(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        found = self._ask(asked).get("rotation")
+        if not isinstance(found, dict):
+            raise Unavailable("the signer's answer cannot be read")
+        return found
+
     def ping(self) -> None:
         """`Unavailable` unless the signer answers."""
         self._ask({"op": "ping"})

@@ -49,6 +49,8 @@ class Credential:
     server: str = ""
     grant_id: str = ""
     team: str = ""
+    renew_at: datetime | None = None
+    """From when on a new one is got although this one is still good; None where it simply ends."""
 
     @property
     def role(self) -> str:
@@ -57,6 +59,10 @@ class Credential:
 
     def is_alive(self, now: datetime) -> bool:
         return now < self.not_after
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is time to get the next one."""
+        return self.renew_at is not None and now >= self.renew_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,9 @@ class Wallet:
 
     def keep(self, credential: Credential) -> Path:
         path = self._credential_path(credential.cluster, credential.profile, credential.team)
-        self._write(path, json.dumps(asdict(credential) | {"not_after": credential.not_after.isoformat()}))
+        due = credential.renew_at.isoformat() if credential.renew_at else None
+        moments = {"not_after": credential.not_after.isoformat(), "renew_at": due}
+        self._write(path, json.dumps(asdict(credential) | moments))
         return path
 
     def forget(self, id: str) -> tuple[Credential, ...]:
@@ -187,7 +195,8 @@ class Wallet:
         if data is None:
             return None
         try:
-            return Credential(**data | {"not_after": datetime.fromisoformat(data["not_after"])})
+            due = datetime.fromisoformat(data["renew_at"]) if data.get("renew_at") else None
+            return Credential(**data | {"not_after": datetime.fromisoformat(data["not_after"]), "renew_at": due})
         except (KeyError, TypeError, ValueError) as failure:
             raise Invalid(f"{path} is damaged", "remove it, and get a new certificate") from failure
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from pilothouse.labels import EVERYTHING, LabelSelector
+from pilothouse.platform.authority import Authority, Elevation
 from pilothouse.problems import NOWHERE, Place
 
 Network = IPv4Network | IPv6Network
@@ -413,40 +414,6 @@ class Servers:
 
 
 @dataclass(frozen=True, slots=True)
-class LockWebhook:
-    """The authorization webhook that tells the API server what is locked, as that server reaches it.
-
-    `failure_policy` is what happens while it does not answer: `NoOpinion` (RBAC alone decides) or `Deny`.
-    """
-
-    url: str
-    failure_policy: str = "NoOpinion"
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """The cluster's own certificate authority: `backend` embedded or vault; one Vault `mount` per cluster."""
-
-    backend: str = "embedded"
-    mount: str = ""
-    common_name: str = ""
-    login: str = "ldap"
-    """Vault's LDAP auth mount, at which engineers log in."""
-    self_test_token_file: str = ""
-    """A file with a token such as engineers have, on the signer's machine, for its self-test at the live mount."""
-    webhook: LockWebhook | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Elevation:
-    """Who binds each request for an elevated profile: `account` is the user that the cluster's API server sees when the
-    worker's token asks, such as `system:serviceaccount:pilothouse:pilothouse`. "": nobody does, bindings stand."""
-
-    account: str = ""
-    place: Place = field(default=NOWHERE, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class LoggingCapacity:
     """What the log pipeline was given: Fluentd agents are one per node."""
 
@@ -484,13 +451,13 @@ class Cluster:
     node_local_dns: tuple[Network, ...] = ()
     """Addresses of the node-local DNS cache, where there is one."""
     servers: Servers = Servers()
-    authority: Authority = Authority()
+    authority: Authority = field(default_factory=Authority)
     logging: LoggingCapacity = LoggingCapacity()
     domain_addresses: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     """What `domain` peers resolve to, where the platform team pins it; otherwise a worker job resolves them."""
     apply: str = "manual"
     """`manual`, or `auto`: the worker applies what was approved."""
-    elevation: Elevation = Elevation()
+    elevation: Elevation = field(default_factory=Elevation)
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @property
@@ -550,13 +517,27 @@ class AccessProfile:
     """An existing ClusterRole to bind instead of `rules`."""
     lifetime: int = 16 * 3600
     max_lifetime: int = 16 * 3600
+    renewal: int = 0
+    """Seconds of one certificate where `lifetime` is that of a login which renews them; 0 for one that lasts."""
     elevated: bool = False
     approval: bool = False
     approver_groups: tuple[str, ...] = ()
     without_approval: str = ""
     """Why an elevated profile needs no approval, in words."""
+    break_glass: tuple[str, ...] = ()
+    """Users of whom any two open the profile together; then there are neither `groups` nor `approver_groups`."""
     clusters: frozenset[str] = frozenset()
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def leaf(self) -> int:
+        """Seconds that one certificate lasts when nothing is said."""
+        return self.renewal or self.lifetime
+
+    @property
+    def longest_leaf(self) -> int:
+        """The most seconds that one certificate may last."""
+        return self.renewal or self.max_lifetime
 
     def holds_on(self, cluster: str) -> bool:
         return not self.clusters or cluster in self.clusters

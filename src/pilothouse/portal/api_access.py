@@ -37,6 +37,7 @@ class ProfileOut(BaseModel):
     approval: bool
     lifetime: int = Field(description="Seconds, where nothing is asked for.")
     max_lifetime: int
+    renewal: int = Field(description="Seconds of one certificate where the login renews them for `lifetime`, else 0.")
     mine: bool = Field(description="Whether the caller may have it.")
     why: str
     ask: list[str] = Field(description="Users or groups who could help where it is no.")
@@ -89,6 +90,9 @@ class IssuedOut(BaseModel):
     pem: str
     authority: str = Field(description="The cluster's authority in PEM.")
     grant_id: str
+    renewed_until: datetime | None = Field(
+        default=None, description="Until when this login gets the next ones, where the profile is a renewed one."
+    )
     server: str = Field(description="Address of the cluster's API server, or empty.")
     server_authority: str = Field(
         description="What the API server's own certificate is checked against (PEM), or empty."
@@ -137,6 +141,9 @@ class RequestOut(BaseModel):
     comment: str
     expires_at: datetime | None
     serial: str
+    break_glass: bool = Field(description="Whether two named people open it, and a third reviews it afterwards.")
+    reviewed_by: str
+    review: str
     untold: str = Field(default="", description="Why nobody could be told, where that is so.")
     binding: str = Field(
         default="", description="waiting, bound, failed or gone, where the worker binds the request on its cluster."
@@ -195,6 +202,7 @@ def profiles() -> Response:
                     approval=offer.profile.approval,
                     lifetime=offer.profile.lifetime,
                     max_lifetime=offer.profile.max_lifetime,
+                    renewal=offer.profile.renewal,
                     mine=offer.is_mine,
                     why=offer.decision.why,
                     ask=list(offer.decision.whom_to_ask),
@@ -300,7 +308,7 @@ def ask() -> Response:
     told = access.request(
         desk(), live().platform, me(), given.profile, given.cluster, given.reason, given.seconds, now()
     )
-    return answer(_request(told.grant, told.untold), 201)
+    return answer(request_out(told.grant, told.untold), 201)
 
 
 describe("get", f"{BASE}/requests", "One's own requests, and those that wait for one's decision.", answer=RequestList)
@@ -332,7 +340,7 @@ def decide(id: str, word: str) -> Response:
     given = body_of(DecisionIn)
     step = access.approve if word == "approve" else access.deny
     told = step(desk(), live().platform, me(), id, given.comment, now())
-    return answer(_request(told.grant, told.untold))
+    return answer(request_out(told.grant, told.untold))
 
 
 describe(
@@ -347,7 +355,7 @@ describe(
 
 @blueprint.post("/requests/<id>/claim")
 def claim(id: str) -> Response:
-    return _issued(access.claim(desk(), token(), id, body_of(ClaimIn).csr))
+    return _issued(access.claim(desk(), live().platform, token(), id, body_of(ClaimIn).csr))
 
 
 describe(
@@ -363,10 +371,10 @@ def give_back(id: str) -> Response:
 
 def _requests(grants: tuple[Grant, ...]) -> list[RequestOut]:
     bindings = access.on_cluster(store(), grants, now())
-    return [_request(grant, binding=bindings[grant.id]) for grant in grants]
+    return [request_out(grant, binding=bindings[grant.id]) for grant in grants]
 
 
-def _request(grant: Grant, untold: str = "", binding: Shown | None = None) -> RequestOut:
+def request_out(grant: Grant, untold: str = "", binding: Shown | None = None) -> RequestOut:
     grant = machine.settle(grant, now())
     binding = binding or access.on_cluster(store(), [grant], now())[grant.id]
     return RequestOut(
@@ -383,6 +391,9 @@ def _request(grant: Grant, untold: str = "", binding: Shown | None = None) -> Re
         comment=grant.comment,
         expires_at=grant.expires_at,
         serial=grant.serial,
+        break_glass=grant.break_glass,
+        reviewed_by=grant.reviewed_by,
+        review=grant.review,
         untold=untold,
         binding=binding.state,
         binding_text=binding.text,

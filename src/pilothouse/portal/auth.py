@@ -14,7 +14,7 @@ from flask import Blueprint, Response, abort, current_app, flash, g, redirect, r
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.wrappers import Response as BaseResponse
 
-from pilothouse.access.permissions import Person, person_of
+from pilothouse.access.permissions import Person, machine_of, person_of
 from pilothouse.platform.model import Platform
 from pilothouse.portal import security
 from pilothouse.portal.forms import Form
@@ -32,7 +32,7 @@ from pilothouse.portal.frame import (
     session,
     store,
 )
-from pilothouse.problems import PilothouseError, Unavailable
+from pilothouse.problems import Denied, PilothouseError, Unavailable
 from pilothouse.store import events, limits, sessions, users
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 blueprint = Blueprint("auth", __name__)
 csrf = CSRFProtect()
 
+MACHINE_MAY = frozenset(("api_access.certificate", "api_access.profiles"))
 PER_USER = limits.Limit("login-user", 4, timedelta(minutes=15))
 """Below the lockout of the directories behind us (Vault's is 5 in 15 minutes)."""
 PER_ADDRESS = limits.Limit("login-address", 30, timedelta(minutes=15))
@@ -265,6 +266,16 @@ def guard() -> BaseResponse | None:
     return None
 
 
+def _machine(name: str) -> Person:
+    """A machine, which may call what `MACHINE_MAY` lists; `Denied` (403) for everything else."""
+    if request.endpoint not in MACHINE_MAY:
+        raise Denied("a machine gets certificates and does nothing else", "log in as a person")
+    account = users.get(store(), name)
+    if account is None or not account.is_machine:
+        raise Denied(f"machine {name} is no more")
+    return machine_of(live().platform, name, account.profiles, account.team)
+
+
 def _bearer() -> str:
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
@@ -277,6 +288,9 @@ def identify(token: str) -> None:
         return
     user = found.user
     g.session_row = found
+    if found.kind == users.MACHINE:
+        g.person = _machine(user.name)
+        return
     g.person = person_of(live().platform, user.name, user.groups, user.display_name, user.email)
 
 

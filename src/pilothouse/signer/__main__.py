@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from pilothouse.clients import directory
 from pilothouse.files.platform import load
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
 from pilothouse.signer.authorities import ByBackend, VaultAuthorities
@@ -27,6 +28,8 @@ from pilothouse.signer.server import Server
 from pilothouse.store import address, local
 from pilothouse.store.address import Named
 from pilothouse.workflows.issuance import Issuance
+from pilothouse.workflows.people import People
+from pilothouse.workflows.rotation import Rotations
 
 PLATFORM_KEY = "serve.platform"
 """Where the portal keeps the folder that it was started with."""
@@ -70,8 +73,11 @@ def build(
     embedded = EmbeddedAuthorities(keys or data / "signer", published, declared, utc_now, new_serial)
     authorities = ByBackend(declared, embedded, VaultAuthorities(published, declared, time.monotonic))
     guarded = Guarded(authorities, declared, lambda: load(root).content, utc_now, time.monotonic, log)
-    issuance = Issuance(store, declared, guarded, utc_now, new_serial, embedded.keep_head)
-    server = Server(socket or data / "signer.sock", issuance, log, group, guarded.report)
+    people = directory.from_file(data / "directory.yaml")
+    look_up = people.look_up if people else None
+    issuance = Issuance(store, declared, guarded, utc_now, new_serial, embedded.keep_head, look_up=look_up)
+    rotations = Rotations(store, declared, embedded, utc_now, embedded.keep_head, People(store, look_up))
+    server = Server(socket or data / "signer.sock", issuance, log, group, guarded.report, rotations)
     for name, cluster in declared().clusters.items():
         if cluster.authority.backend == "embedded":
             embedded.certificate(name)

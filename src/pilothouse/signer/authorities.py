@@ -58,6 +58,9 @@ class VaultAuthorities:
             ) from failure
         return found
 
+    def trusted(self, cluster: str) -> tuple[x509.Certificate, ...]:
+        return (self.certificate(cluster),)
+
     def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
         """The leaf that Vault signed for the holder of the voucher's token. What it says is verified by the caller."""
         declared = self._declared(cluster)
@@ -83,6 +86,9 @@ class ByBackend:
 
     def certificate(self, cluster: str) -> x509.Certificate:
         return self._of(cluster).certificate(cluster)
+
+    def trusted(self, cluster: str) -> tuple[x509.Certificate, ...]:
+        return self._of(cluster).trusted(cluster)
 
     def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
         return self._of(cluster).sign(cluster, template, voucher)

@@ -1,8 +1,10 @@
 """The socket: one JSON object per line, one answer per line.
 
     {"op": "sign", "token": …, "csr": …, "profile": …, "cluster": …, "grant": …, "seconds": …, "team": …, "vault": …}
-    {"op": "authority", "cluster": …}
+    {"op": "authority", "cluster": …}      what the cluster's API servers are to trust
     {"op": "self-test", "cluster": …}
+    {"op": "rotation", "token": …, "cluster": …}
+    {"op": "rotate", "token": …, "cluster": …, "from": stage, "trusted": bool, "force": bool}
     {"op": "ping"}
 
 An answer is `{"ok": true, …}`, or `{"ok": false, "kind": …, "message": …, "hint": …}` where the kind is
@@ -26,6 +28,7 @@ from pilothouse.access import certificates
 from pilothouse.access.escapes import Report
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 from pilothouse.workflows.issuance import Ask, Issuance
+from pilothouse.workflows.rotation import Rotations
 
 MAX_LINE = 64 * 1024
 IDLE_SECONDS = 10.0
@@ -47,11 +50,18 @@ class Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 128
 
     def __init__(
-        self, path: Path, issuance: Issuance, log: Log, group: int | None = None, tested: Tested | None = None
+        self,
+        path: Path,
+        issuance: Issuance,
+        log: Log,
+        group: int | None = None,
+        tested: Tested | None = None,
+        rotations: Rotations | None = None,
     ) -> None:
         """`tested` gives what the self-test of a cluster found."""
         self.issuance = issuance
         self.tested = tested
+        self.rotations = rotations
         self.log = log
         self.path = path
         _remove_stale(path)
@@ -110,13 +120,25 @@ class Server(socketserver.ThreadingUnixStreamServer):
                 )
                 return {"issued": self.issuance.issue(ask).to_dict()}
             case "authority":
-                certificate = self.issuance.authorities.certificate(_text(message, "cluster"))
-                return {"authority": certificates.pem(certificate)}
+                trusted = self.issuance.authorities.trusted(_text(message, "cluster"))
+                return {"authority": "".join(map(certificates.pem, trusted))}
+            case "rotation" if self.rotations:
+                found = self.rotations.see(_text(message, "token"), _text(message, "cluster"))
+                return {"rotation": asdict(found)}
+            case "rotate" if self.rotations:
+                turned = self.rotations.rotate(
+                    _text(message, "token"),
+                    _text(message, "cluster"),
+                    _text(message, "from"),
+                    trusted=message.get("trusted") is True,
+                    force=message.get("force") is True,
+                )
+                return {"rotation": asdict(turned)}
             case "self-test" if self.tested is not None:
                 return {"report": asdict(self.tested(_text(message, "cluster")))}
             case "ping":
                 return {}
-        raise Invalid(f"unknown operation {operation[:40]!r}", "sign, authority, self-test or ping")
+        raise Invalid(f"unknown operation {operation[:40]!r}", "sign, authority, self-test, rotation, rotate or ping")
 
 
 class _Handler(socketserver.StreamRequestHandler):

@@ -157,6 +157,13 @@ def of_user(store: Store, user: str, now: datetime | None = None, limit: int = 1
         return tuple(_certificate(row) for row in rows)
 
 
+def living_on(store: Store, cluster: str, now: datetime) -> tuple[Certificate, ...]:
+    """Every living certificate of a cluster."""
+    query = select(certificates).where((certificates.c.cluster == cluster) & _alive(now))
+    with store.read() as connection:
+        return tuple(_certificate(row) for row in connection.execute(query).mappings())
+
+
 def alive(store: Store, now: datetime) -> dict[str, int]:
     """How many certificates are alive, by profile."""
     with store.read() as connection:

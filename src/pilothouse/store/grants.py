@@ -40,7 +40,9 @@ def add(store: Store, grant: Grant) -> None:
         put(connection, grant)
         data = {"profile": grant.profile, "reason": grant.reason, "seconds": grant.seconds}
         ledger.append(
-            connection, Entry("elevation.requested", grant.user, grant.id, grant.cluster, data), grant.requested_at
+            connection,
+            Entry(_kind(grant, "elevation.requested"), grant.user, grant.id, grant.cluster, data),
+            grant.requested_at,
         )
         if grant.state is State.APPROVED:
             why = {"why": "the profile needs no approval"}
@@ -55,7 +57,8 @@ def change(store: Store, id: str, step: Callable[[Grant], Grant], actor: str, ki
         changed = step(locked(connection, id))
         save(connection, changed)
         data = {"user": changed.user, "profile": changed.profile, "comment": changed.comment}
-        ledger.append(connection, Entry(kind, actor, changed.id, changed.cluster, data), now)
+        data |= {"review": changed.review} if changed.review else {}
+        ledger.append(connection, Entry(_kind(changed, kind), actor, changed.id, changed.cluster, data), now)
     return changed
 
 
@@ -83,6 +86,15 @@ def get(store: Store, id: str) -> Grant | None:
     return _grant(row) if row else None
 
 
+def broken_glass(store: Store, limit: int = 200) -> tuple[Grant, ...]:
+    """Every break-glass that is open or not reviewed, the newest first; deadlines are for the caller to settle."""
+    wanted = grants.c.break_glass & grants.c.reviewed_at.is_(None)
+    unfinished = _open() | ((grants.c.decided_by != "") & (grants.c.state != State.DENIED.value))
+    query = select(grants).where(wanted & unfinished).order_by(grants.c.requested_at.desc()).limit(limit)
+    with store.read() as connection:
+        return tuple(_grant(row) for row in connection.execute(query).mappings())
+
+
 def find(store: Store, user: str = "", only_open: bool = False, limit: int = 200) -> tuple[Grant, ...]:
     """Requests, the newest first; deadlines that have passed are for the caller to settle."""
     condition: ColumnElement[bool] = true()
@@ -107,9 +119,14 @@ def settle(store: Store, now: datetime) -> tuple[Grant, ...]:
             save(connection, grant)
             data = {"user": grant.user, "profile": grant.profile, "serial": grant.serial}
             kind = "elevation.expired" if grant.state is State.EXPIRED else "elevation.lapsed"
-            ledger.append(connection, Entry(kind, "pilothouse", grant.id, grant.cluster, data), now)
+            ledger.append(connection, Entry(_kind(grant, kind), "pilothouse", grant.id, grant.cluster, data), now)
             ended.append(grant)
     return tuple(ended)
+
+
+def _kind(grant: Grant, kind: str) -> str:
+    """The steps of a break-glass have kinds of their own, so that they stand out in the ledger."""
+    return kind.replace("elevation.", "break-glass.", 1) if grant.break_glass else kind
 
 
 def _open() -> ColumnElement[bool]:

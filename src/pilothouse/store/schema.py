@@ -76,6 +76,10 @@ users = Table(
     Column("disabled", Boolean, nullable=False, server_default=false()),
     Column("created_at", Moment, nullable=False),
     Column("changed_at", Moment, nullable=False),
+    # `person`, or `machine`: that one has no password, and of the profiles those that are listed.
+    Column("kind", String(10), nullable=False, server_default="person"),
+    Column("profiles", JSON),
+    Column("team", String(100), nullable=False, server_default=""),
 )
 
 # The name, groups and address are those of the moment of login: a directory's people have no row in `users`.
@@ -261,6 +265,10 @@ grants = Table(
     Column("claimed_at", Moment),
     Column("serial", String(50), nullable=False, server_default=""),
     Column("ended_at", Moment),
+    Column("break_glass", Boolean, nullable=False, server_default=false(), index=True),
+    Column("reviewed_by", String(100), nullable=False, server_default=""),
+    Column("reviewed_at", Moment),
+    Column("review", Text, nullable=False, server_default=""),
 )
 
 # One row for each claim that the worker binds on its cluster, written in the claim's own transaction.

@@ -27,6 +27,7 @@ MINIMUM = 12
 """Fewest characters of a password: https://pages.nist.gov/800-63-4/sp800-63b.html#passwordver asks for at least 8."""
 MAXIMUM = 200
 _hasher = PasswordHasher()
+PERSON, MACHINE = "person", "machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,14 @@ class User:
     email: str = ""
     groups: frozenset[str] = frozenset()
     disabled: bool = False
+    kind: str = PERSON
+    profiles: tuple[str, ...] = ()
+    team: str = ""
+    """What a machine may have, and for which team."""
+
+    @property
+    def is_machine(self) -> bool:
+        return self.kind == MACHINE
 
 
 @cache
@@ -62,8 +71,7 @@ def add(
     groups: Iterable[str] = (),
 ) -> User:
     """Add a person. `Invalid` for a bad name or a short password, `Conflict` when the name is taken."""
-    if not _NAME.match(name) or name.startswith("system"):
-        raise Invalid(f"{name!r} is no user name", "use lower-case letters, digits, dots and dashes; up to 64")
+    check_name(name)
     hashed = _hash(password)
     user = User(name, display_name, email, frozenset(groups))
     with store.write() as connection:
@@ -85,6 +93,12 @@ def add(
     return user
 
 
+def check_name(name: str) -> None:
+    """`Invalid` for what cannot be the name of an account."""
+    if not _NAME.match(name) or name.startswith("system"):
+        raise Invalid(f"{name!r} is no user name", "use lower-case letters, digits, dots and dashes; up to 64")
+
+
 def _hash(password: str) -> str:
     if not MINIMUM <= len(password) <= MAXIMUM:
         raise Invalid(f"a password has {MINIMUM} to {MAXIMUM} characters", "several words make a good one")
@@ -92,14 +106,16 @@ def _hash(password: str) -> str:
 
 
 def set_password(store: Store, name: str, password: str, now: datetime) -> None:
-    """A new password; every session of that person ends."""
+    """A new password; every session of that person ends. A machine has none."""
     hashed = _hash(password)
     with store.write() as connection:
         changed = connection.execute(
-            update(users).where(users.c.name == name).values(password_hash=hashed, changed_at=now)
+            update(users)
+            .where(users.c.name == name, users.c.kind == PERSON)
+            .values(password_hash=hashed, changed_at=now)
         )
         if not changed.rowcount:
-            raise Invalid(f"there is no user `{name}`")
+            raise Invalid(f"there is no user `{name}` with a password")
         _end_sessions(connection, name, now)
 
 
@@ -164,12 +180,12 @@ def verify(store: Store, name: str, password: str) -> User | None:
     """The person, or None for a wrong password, an unknown or a closed account: the same work in each case."""
     with store.read() as connection:
         row = connection.execute(select(users).where(users.c.name == name)).mappings().first()
-    hashed: str = row["password_hash"] if row else _dummy()
+    hashed: str = row["password_hash"] if row and row["kind"] == PERSON else _dummy()
     try:
         _hasher.verify(hashed, normalised(password)[:MAXIMUM])
     except (VerificationError, InvalidHashError):
         return None
-    if row is None or row["disabled"]:
+    if row is None or row["disabled"] or row["kind"] != PERSON:
         return None
     if _hasher.check_needs_rehash(hashed):
         with store.write() as connection:
@@ -182,4 +198,13 @@ def verify(store: Store, name: str, password: str) -> User | None:
 
 
 def _user(row: Mapping[Any, Any]) -> User:
-    return User(row["name"], row["display_name"], row["email"], frozenset(row["groups"]), bool(row["disabled"]))
+    return User(
+        row["name"],
+        row["display_name"],
+        row["email"],
+        frozenset(row["groups"]),
+        bool(row["disabled"]),
+        row["kind"],
+        tuple(row["profiles"] or ()),
+        row["team"],
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from pilothouse.access import grants, words
+from pilothouse.access import break_glass, grants, words
 from pilothouse.access.certificates import Issued
 from pilothouse.access.grants import Grant, State
 from pilothouse.access.ledger import Entry, Recorded
@@ -191,9 +191,13 @@ def api_server(platform: Platform, cluster: str) -> ApiServer:
         )
 
 
-def claim(desk: Desk, token: str, grant_id: str, csr: str) -> Issued:
-    """The certificate of an approved request; the signer decides, once."""
-    return desk.signer.sign(token, csr, grant_id=grant_id)
+def claim(desk: Desk, platform: Platform, token: str, grant_id: str, csr: str) -> Issued:
+    """The certificate of an approved request; the signer decides, once. That of a break-glass is told to everybody."""
+    found = desk.signer.sign(token, csr, grant_id=grant_id)
+    grant = grant_rows.get(desk.store, grant_id)
+    if grant and grant.break_glass:
+        tell_everybody(desk, platform, grant, "claimed")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +254,8 @@ def request(
         raise no_elevation(profile, cluster)  # nobody should agree to what can then not be signed
     grant = grants.request(desk.new_id(), person.user, profile, cluster, reason, seconds or profile.lifetime, now)
     grant_rows.add(desk.store, grant)
+    if grant.break_glass:
+        return Told(grant, tell_everybody(desk, platform, grant, "asked for"))
     if grant.state is not State.REQUESTED:
         return Told(grant)
     text = "\n".join(
@@ -293,6 +299,8 @@ def _decide(
         return step(grant, person.user, comment, now)
 
     grant = grant_rows.change(desk.store, id, checked, person.user, f"elevation.{word}", now)
+    if grant.break_glass:
+        return Told(grant, tell_everybody(desk, platform, grant, word))
     to = addresses_of(desk.store, platform, grant.user)
     then = f"Claim it within the hour: pilothouse access claim {grant.id}" if word == "approved" else ""
     text = "\n".join(
@@ -330,6 +338,8 @@ def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: date
         ended = grant_rows.change(
             desk.store, id, lambda found: grants.give_back(found, now), person.user, "elevation.given-back", now
         )
+        if ended.break_glass:
+            tell_everybody(desk, platform, ended, f"ended by {person.shown}")
         if ended.state is State.WITHDRAWN:
             return GivenBack(id, "The request was withdrawn.")
         _end_certificate(desk.store, ended.cluster, ended.serial, person.user, now)
@@ -430,6 +440,14 @@ def addresses_of(store: Store, platform: Platform, name: str) -> tuple[str, ...]
         return (account.email,)
     members = (member for team in platform.teams.values() for member in team.members)
     return tuple(sorted({member.email for member in members if member.user == name and member.email}))
+
+
+def tell_everybody(desk: Desk, platform: Platform, grant: Grant, what: str) -> str:
+    """A step of a break-glass, told to everybody concerned; why somebody could not be told, "" where all were."""
+    subject, text = break_glass.told(grant, what, desk.address)
+    users_ = break_glass.concerned(platform, grant.profile)
+    to = (address for user in users_ for address in addresses_of(desk.store, platform, user))
+    return _tell(desk, Message(tuple(dict.fromkeys(to)), subject, text))
 
 
 def _tell(desk: Desk, message: Message) -> str:

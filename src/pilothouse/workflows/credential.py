@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pilothouse.files.wallet import EXEC_VERSIONS, Credential, Wallet
-from pilothouse.problems import Denied, Invalid
+from pilothouse.problems import Denied, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from pilothouse.clients.portal import Signed  # loads what a credential from the disk does not need
 
+AGAIN = timedelta(minutes=1)
+"""How long a portal that did not answer is left alone, while the kept certificate is good."""
 MARGIN = timedelta(minutes=1)
 """A certificate that ends sooner is renewed, so that no request is under way when it does."""
 
@@ -47,7 +50,7 @@ def obtain(wallet: Wallet, user: str, sign: Callable[[str], Signed], team: str =
     key, csr = make_key(user)
     signed = sign(csr)
     issued = signed.issued
-    _check(csr, issued.pem)
+    begun = _check(csr, issued.pem)
     credential = Credential(
         cluster=issued.cluster,
         profile=issued.profile,
@@ -60,20 +63,35 @@ def obtain(wallet: Wallet, user: str, sign: Callable[[str], Signed], team: str =
         server=signed.server,
         grant_id=issued.grant_id,
         team=team,
+        renew_at=_renew_at(begun, issued.not_after, issued.renewed_until),
     )
     wallet.keep(credential)
     return credential
 
 
-def _check(csr: str, certificate: str) -> None:
+def _renew_at(begun: datetime, ends: datetime, until: datetime | None) -> datetime | None:
+    """When the last quarter of its life begins: early enough that a portal which is away for minutes cuts nobody off.
+
+    None where the login gets no longer one. Both moments are the authority's, so this machine's clock does not count.
+    """
+    if until is None or ends >= until:
+        return None
+    return ends - (ends - begun) / 4
+
+
+def _check(csr: str, certificate: str) -> datetime:
+    """`Invalid` unless the certificate is for the key of that request; when it was signed."""
     from cryptography import x509
 
+    from pilothouse.access.certificates import BACKDATE
+
     try:
-        held = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+        found = x509.load_pem_x509_certificate(certificate.encode())
     except ValueError as failure:
         raise Invalid("the portal sent what is no certificate") from failure
-    if held != x509.load_pem_x509_csr(csr.encode()).public_key():
+    if found.public_key() != x509.load_pem_x509_csr(csr.encode()).public_key():
         raise Invalid("the portal sent a certificate for another key", "do not use it; tell the platform team")
+    return found.not_valid_before_utc + BACKDATE
 
 
 def current(
@@ -89,14 +107,18 @@ def current(
 
     `vault_token` gives the engineer's token at the cluster's Vault, "" where there is none. `Denied` says what to run
     where neither is there. Two kubectl at once make one new certificate.
+
+    One of a profile with `renewal` is renewed before it ends. A portal that does not answer then is asked again a
+    little later, and the kept one used; one that refuses is believed at once.
     """
     found = wallet.credential(cluster, profile, team)
-    if found and found.is_alive(now + MARGIN):
+    if found and found.is_alive(now + MARGIN) and not found.is_due(now):
         return found
     with wallet.locked():
         found = wallet.credential(cluster, profile, team)
-        if found and found.is_alive(now + MARGIN):
-            return found
+        kept = found if found and found.is_alive(now + MARGIN) else None
+        if kept and not kept.is_due(now):
+            return kept
         if found and found.grant_id:
             raise Denied(
                 f"the elevated access to {cluster} as {profile} has ended",
@@ -105,6 +127,8 @@ def current(
         again = f"pilothouse access login && pilothouse access cert {profile} --cluster {cluster}"
         again += f" --team {team}" if team else ""
         client = portal()
+        if client is None and kept:
+            return kept  # the login is over, and this one is good to its end
         if client is None:
             raise Denied(f"there is no living certificate for {profile} on {cluster}", f"run `{again}`")
         try:
@@ -116,6 +140,11 @@ def current(
             )
         except Denied as failure:
             raise Denied(failure.message, failure.hint or f"run `{again}`") from failure
+        except Unavailable:
+            if kept is None:
+                raise
+            wallet.keep(replace(kept, renew_at=now + AGAIN))
+            return kept
 
 
 def exec_credential(credential: Credential, exec_info: str) -> dict[str, Any]:

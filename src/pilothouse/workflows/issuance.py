@@ -22,17 +22,22 @@ from pilothouse.access.csr import Request, parse
 from pilothouse.access.elevation import group_of
 from pilothouse.access.grants import Grant, State
 from pilothouse.access.ledger import Entry, Head
-from pilothouse.access.permissions import Action, Decision, Person, may, person_of
+from pilothouse.access.permissions import Action, Decision, Person, may
 from pilothouse.access.words import duration
 from pilothouse.platform.model import AccessProfile, Platform, Scope
 from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest, one_of
-from pilothouse.store import Store, elevations, ledger, sessions, users
+from pilothouse.store import Store, elevations, ledger, sessions
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
 from pilothouse.store import locks as lock_rows
+from pilothouse.store.sessions import Session
+from pilothouse.store.users import MACHINE
 from pilothouse.workflows import elevation_state
+from pilothouse.workflows.people import LookUp, People
 
 MIN_SECONDS = 600
+LEAST_LEFT = 60
+"""A login that ends within so many seconds gets no further certificate."""
 SKEW = timedelta(seconds=60)
 """How far the clock of another server (an authority, a portal on another machine) may be ahead of ours."""
 
@@ -54,6 +59,10 @@ class Authorities(Protocol):
 
     def certificate(self, cluster: str) -> x509.Certificate:
         """The cluster's authority."""
+        ...
+
+    def trusted(self, cluster: str) -> tuple[x509.Certificate, ...]:
+        """What the cluster's API servers are to trust: more than that one while it is being rotated."""
         ...
 
     def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
@@ -82,7 +91,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Issuance:
-    """`platform` gives the declarations as they are now; `exported` is told each new head of the ledger."""
+    """`platform` gives the declarations as they are now; `exported` is told each new head of the ledger; `look_up`
+    asks the directory, where one is set."""
 
     store: Store
     platform: Callable[[], Platform]
@@ -92,22 +102,32 @@ class Issuance:
     exported: Callable[[Head], None]
     pause: Callable[[float], None] = time.sleep
     """Between two looks at whether the worker has bound a request."""
+    look_up: LookUp | None = None
+
+    @property
+    def _people(self) -> People:
+        return People(self.store, self.look_up)
 
     def issue(self, ask: Ask) -> Issued:
         """The certificate. Raises `Denied`, `Invalid`, `Conflict` or `Unavailable`; then nothing was handed out."""
         now = self.clock().replace(microsecond=0)  # X.509 knows whole seconds
         platform = self.platform()
-        person = self._person(platform, ask.token, now)
+        session = self._people.session(ask.token, now)
+        grant = self._grant(ask.grant_id) if ask.grant_id else None
+        by_name = grant is not None and _is_break_glass(platform, grant)
+        person = self._people.asker(platform, session, by_name)
         request = parse(ask.csr)
-        if ask.grant_id:
-            grant = self._grant(ask.grant_id)
+        if grant:
             profile = self._claimable(platform, person, grant, now)
             cluster, seconds = grant.cluster, grant.seconds
         else:
             profile = _profile(platform, ask.profile)
-            cluster, seconds = ask.cluster, ask.seconds or profile.lifetime
+            cluster, seconds = ask.cluster, ask.seconds or profile.leaf
             _require(may(person, Action.REQUEST, profile, platform))
             _check_seconds(profile, seconds)
+        renewed_until = _renewed_until(profile, session)
+        if renewed_until:
+            seconds = _within(profile, renewed_until, seconds, now)
         _check_cluster(platform, profile, cluster)
         by_vault = platform.clusters[cluster].authority.backend == "vault"
         teams = _teams(platform, person, profile, cluster, ask.team)
@@ -124,7 +144,8 @@ class Issuance:
         )
         certificates.check(template)
         authority = self.authorities.certificate(cluster)
-        self._record_intent(template, profile, cluster, request, ask, teams if binds else None)
+        bound_for = teams if binds else None
+        self._record_intent(template, profile, cluster, request, ask, bound_for, person.machine)
         try:
             if binds:
                 # Before the signature: a cluster that does not bind costs the person nothing but another claim.
@@ -155,28 +176,10 @@ class Issuance:
             pem=certificates.pem(leaf),
             authority=certificates.pem(authority),
             grant_id=ask.grant_id,
+            renewed_until=renewed_until,
         )
         self._record_issued(issued, str(template.serial), now)
         return issued
-
-    # ------------------------------------------------------------ who asks
-
-    def _person(self, platform: Platform, token: str, now: datetime) -> Person:
-        session = sessions.find(self.store, token, now)
-        if session is None:
-            raise Denied("the session has ended", "log in again: `pilothouse access login`")
-        user = session.user
-        groups = self._groups_now(user.name, user.groups)
-        return person_of(platform, user.name, groups, user.display_name, user.email)
-
-    def _groups_now(self, name: str, at_login: frozenset[str]) -> frozenset[str]:
-        """The groups of a person as they are now: those of the account, or of the login where a directory has it."""
-        account = users.get(self.store, name)
-        if account is None:
-            return at_login
-        if account.disabled:
-            raise Denied(f"the account {name} is closed")
-        return account.groups
 
     # ------------------------------------------------------------ elevated profiles
 
@@ -191,12 +194,14 @@ class Issuance:
         _require(may(person, Action.CLAIM, grant, platform))
         _check_clocks(grant, now)
         profile = platform.profiles[grant.profile]
+        if grant.break_glass != bool(profile.break_glass):
+            raise Denied(f"{profile.name} was changed since it was asked for", "make a new request")
         grants.check_seconds(profile, grant.seconds)
         grants.claim(grant, "", now)  # raises where it is not approved, or lapsed
         if profile.approval:
             if not grant.decided_by:
                 raise Denied(f"request {grant.id} was approved by nobody, and {profile.name} wants that now")
-            approver = self._approver(platform, grant.decided_by, now)
+            approver = self._people.approver(platform, grant.decided_by, now, grant.break_glass)
             decision = may(approver, Action.APPROVE_ELEVATION, grant, platform)
             if not decision:
                 raise Denied(
@@ -204,20 +209,6 @@ class Issuance:
                     "make a new request",
                 )
         return profile
-
-    def _approver(self, platform: Platform, name: str, now: datetime) -> Person:
-        lock_rows.require_unlocked(self.store, (name,), now)
-        account = users.get(self.store, name)
-        if account is not None:
-            if account.disabled:
-                raise Denied(f"the account of {name}, who approved, is closed", "make a new request")
-            return person_of(platform, name, account.groups)
-        living = sessions.living(self.store, name, now)
-        if not living:
-            raise Denied(
-                f"whether {name}, who approved, still may cannot be seen", f"ask {name} to log in, then claim again"
-            )
-        return person_of(platform, name, living[0].user.groups)
 
     # ------------------------------------------------------------ the records
 
@@ -229,6 +220,7 @@ class Issuance:
         request: Request,
         ask: Ask,
         bound_for: tuple[str, ...] | None,
+        machine: bool = False,
     ) -> None:
         """`bound_for` are the teams for which the worker is to bind the request; None where bindings stand."""
         serial, grant_id, session = str(template.serial), ask.grant_id, sessions.hashed(ask.token)
@@ -247,6 +239,10 @@ class Issuance:
                 grant_rows.save(connection, claimed)
                 if bound_for is not None:
                     elevations.want(connection, grant_id, cluster, serial, bound_for)
+                if claimed.break_glass:
+                    broken = {"profile": profile.name, "serial": serial, "agreed": claimed.decided_by}
+                    entry = Entry("break-glass.claimed", template.user, grant_id, cluster, broken)
+                    ledger.append(connection, entry, template.now)
             certificate_rows.add(
                 connection,
                 certificate_rows.Certificate(
@@ -268,7 +264,7 @@ class Issuance:
                 "not_after": template.not_after.isoformat(),
                 "profile": profile.name,
                 "request": grant_id,
-            }
+            } | ({"machine": True} if machine else {})
             recorded = ledger.append(
                 connection, Entry("certificate.intent", template.user, serial, cluster, data), template.now
             )
@@ -315,6 +311,11 @@ def _profile(platform: Platform, name: str) -> AccessProfile:
     return profile
 
 
+def _is_break_glass(platform: Platform, grant: Grant) -> bool:
+    profile = platform.profiles.get(grant.profile)
+    return grant.break_glass and profile is not None and bool(profile.break_glass)
+
+
 def _check_cluster(platform: Platform, profile: AccessProfile, cluster: str) -> None:
     declared = platform.clusters.get(cluster)
     if declared is None:
@@ -326,12 +327,32 @@ def _check_cluster(platform: Platform, profile: AccessProfile, cluster: str) -> 
 
 
 def _check_seconds(profile: AccessProfile, seconds: int) -> None:
-    if not MIN_SECONDS <= seconds <= profile.max_lifetime:
+    if not MIN_SECONDS <= seconds <= profile.longest_leaf:
+        renewed = ", and is renewed without a question" if profile.renewal else ""
         raise Invalid(
-            f"{profile.name} lasts {duration(MIN_SECONDS)} to {duration(profile.max_lifetime)},"
+            f"a certificate of {profile.name} lasts {duration(MIN_SECONDS)} to"
+            f" {duration(profile.longest_leaf)}{renewed},"
             f" not {duration(max(seconds, 0))}",
-            f"leave the duration out for {duration(profile.lifetime)}",
+            f"leave the duration out for {duration(profile.leaf)}",
         )
+
+
+def _renewed_until(profile: AccessProfile, session: Session) -> datetime | None:
+    """Until when a login keeps getting certificates of a profile with `renewal`; None for any other."""
+    if not profile.renewal or session.kind == MACHINE:
+        return None  # a machine asks again each time, as long as its token is good
+    return min(session.expires_at, session.created_at + timedelta(seconds=profile.lifetime)).replace(microsecond=0)
+
+
+def _within(profile: AccessProfile, end: datetime, seconds: int, now: datetime) -> int:
+    """No certificate of a profile with `renewal` outlives the login that it was got by."""
+    left = int((end - now).total_seconds())
+    if left < LEAST_LEFT:
+        raise Denied(
+            f"{profile.name} lasts {duration(profile.lifetime)} from the login, and that is over",
+            "log in again: `pilothouse access login`",
+        )
+    return min(seconds, left)
 
 
 def _teams(platform: Platform, person: Person, profile: AccessProfile, cluster: str, wanted: str) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ from pilothouse.access import certificates, grants, names
 from pilothouse.access.certificates import Issued, Template
 from pilothouse.access.escapes import LEAVING, Attempt, Outcome, Report
 from pilothouse.access.grants import Grant
-from pilothouse.platform.model import AccessProfile, Authority, Cluster, Platform, RbacRule, Scope
+from pilothouse.platform.authority import Authority
+from pilothouse.platform.model import AccessProfile, Cluster, Platform, RbacRule, Scope
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 from pilothouse.store import Store, sessions
 from pilothouse.store import grants as grant_rows
@@ -191,6 +192,9 @@ class _Throwaway:
 
     def certificate(self, cluster: str) -> x509.Certificate:
         return self._certificate
+
+    def trusted(self, cluster: str) -> tuple[x509.Certificate, ...]:
+        return (self._certificate,)
 
     def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
         return certificates.sign(template, self._certificate, self._key)

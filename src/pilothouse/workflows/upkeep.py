@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from pilothouse.access import break_glass
+from pilothouse.access.grants import Grant
 from pilothouse.access.ledger import Head
 from pilothouse.artifacts.objects import is_owned
 from pilothouse.files import tree
@@ -228,13 +230,23 @@ class Upkeep:
     def expire(self) -> Outcome:
         """End what is past its time: requests for access, proposals, sessions, counters, old entries."""
         now = self.clock()
-        ended = len(grants.settle(self.store, now))
+        settled = grants.settle(self.store, now)
+        ended = len(settled)
+        self._break_glass([grant for grant in settled if grant.break_glass], now)
         old = proposals.expire(self.store, now)
         gone = sessions.purge(self.store, now)
         limits.purge(self.store, now)
         events.purge(self.store, now)
         findings.purge(self.store, now)
         return Outcome(JobState.OK, f"ended {ended} access requests, {old} proposals, {gone} sessions")
+
+    def _break_glass(self, ended: Iterable[Grant], now: datetime) -> None:
+        """Tell that one has ended by itself; open ones, and those that nobody has reviewed, are findings."""
+        platform = self.opened().loaded.platform
+        for grant in ended:
+            subject, text = break_glass.told(grant, str(grant.state))
+            self.tell(break_glass.concerned(platform, grant.profile), subject, text)
+        self.find("break-glass", "", break_glass.findings(grants.broken_glass(self.store), platform, now))
 
     def verify(self) -> Outcome:
         """Walk the ledger's chain from its first entry, up to the head that the signer keeps beside its keys."""

@@ -79,15 +79,18 @@ def log_in(
     return tuple(outcomes)
 
 
-def token_for(wallet: Wallet, reach: Reach, cluster: str, now: datetime) -> str:
+def token_for(wallet: Wallet, reach: Reach, cluster: str, now: datetime, fresh: bool = False) -> str:
     """The token at the Vault of a cluster, renewed when less than half of its life is left; "" where there is none.
+    With `fresh` it is renewed in any case.
 
     To renew asks the directory again: one who has lost a right there is refused by Vault and the login is forgotten.
     """
     found = wallet.vault(cluster)
     if found is None or not found.is_alive(now):
         return ""
-    if not found.renewable or not found.seconds or found.expires_at - now > timedelta(seconds=found.seconds / 2):
+    if not found.renewable or not found.seconds:
+        return found.token
+    if not fresh and found.expires_at - now > timedelta(seconds=found.seconds / 2):
         return found.token
     try:
         renewed = reach(found.url, found.ca_file).renew(found.token)

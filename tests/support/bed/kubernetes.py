@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,6 +97,24 @@ class KubeApi(Served):
                 return
             time.sleep(0.1)
         raise AssertionError(f"the API server did not take the authority up\n{self.api.tail()}")
+
+    def distrust(self, pem: str) -> None:
+        """Take no client certificate of that authority any more. The published ConfigMap keeps it: ask with one."""
+        text = self._trusted.read_text(encoding="utf-8")
+        self._trusted.write_text(text.replace(f"{pem.strip()}\n", ""), encoding="utf-8")
+
+    def who(self, certificate: str, key: str) -> str:
+        """The name that a client with that certificate (both PEM) has, "" where the server does not know it."""
+        data = {
+            "client-certificate-data": b64encode(certificate.encode()).decode("ascii"),
+            "client-key-data": b64encode(key.encode()).decode("ascii"),
+        }
+        config = self._kubeconfig(f"who-{secrets.token_hex(4)}", data)
+        done = self.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", kubeconfig=config)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        assert "nauthorized" in done.stderr or "logged in" in done.stderr, done.stderr
+        return ""
 
     def kubeconfig(self, user: str, *groups: str) -> Path:
         """A kubeconfig with a certificate for that user and these groups."""

@@ -7,14 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pilothouse.platform.authority import Authority, Elevation, LockWebhook
 from pilothouse.platform.model import (
     AlertSeverity,
-    Authority,
     Cluster,
-    Elevation,
     Endpoint,
     Enforcement,
-    LockWebhook,
     LoggingCapacity,
     Servers,
     Versions,

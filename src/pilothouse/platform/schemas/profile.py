@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from pilothouse.platform.model import AccessProfile, RbacRule, Scope
-from pilothouse.platform.schemas.base import Clusters, Group, Name, NamedModel, Seconds, Strict
+from pilothouse.platform.schemas.base import Clusters, Group, Name, NamedModel, Seconds, Strict, User
 from pilothouse.source import Node
 
 MINUTE, HOUR = 60, 3600
@@ -47,10 +47,23 @@ class RuleModel(Strict):
         )
 
 
+class BreakGlassModel(Strict):
+    """People who open the profile together when directory or approvers are gone."""
+
+    people: list[User] = Field(min_length=2, description="Users; any two of them open it together")
+
+    @field_validator("people")
+    @classmethod
+    def _different(cls, people: list[str]) -> list[str]:
+        if len(set(people)) < len(people):
+            raise ValueError("somebody is named twice | name two different people or more")
+        return people
+
+
 class ProfileSpec(Strict):
     title: str = Field(min_length=1)
     description: str = Field(min_length=1, description="What it may do, in words; shown to whoever asks")
-    groups: list[Group] = Field(min_length=1, description="Directory groups that may ask")
+    groups: list[Group] = Field(default_factory=list, description="Directory groups that may ask")
     scope: Literal["cluster", "team-namespaces", "namespaces"] = Field(
         default="team-namespaces", description="Where the rules hold"
     )
@@ -61,10 +74,17 @@ class ProfileSpec(Strict):
         default=None, description="Given when nothing is said; left out: 16h, elevated 30m"
     )
     max_lifetime: Seconds | None = Field(default=None, description="The most; left out: 16h, elevated 60m")
+    renewal: Seconds | None = Field(
+        default=None,
+        description="How long one certificate lasts; then lifetime is that of the login, which renews it silently",
+    )
     elevated: bool = Field(default=False, description="Asked for each time, with a reason")
     approval: bool = Field(default=False, description="Another person must approve")
     without_approval: str = Field(default="", description="Why an elevated profile needs no approval")
     approver_groups: list[Group] = Field(default_factory=list, description="Directory groups that may approve")
+    break_glass: BreakGlassModel | None = Field(
+        default=None, description="Named people who open it together, instead of groups"
+    )
     clusters: Clusters
 
     @field_validator("cluster_role")
@@ -85,6 +105,11 @@ class ProfileSpec(Strict):
                 "URLs are not in a namespace | use scope: cluster, or remove the rule with nonResourceURLs"
             )
         self._lifetimes()
+        if self.break_glass is not None:
+            self._opened_by_two()
+            return self
+        if not self.groups:
+            raise ValueError("nobody may ask for this profile | name directory groups in `groups`")
         if self.elevated and not self.approval and not self.without_approval.strip():
             raise ValueError(
                 "an elevated profile needs another person's approval"
@@ -93,6 +118,20 @@ class ProfileSpec(Strict):
         if self.approval and not self.approver_groups:
             raise ValueError("nobody can approve this profile | name the directory groups in `approverGroups`")
         return self
+
+    def _opened_by_two(self) -> None:
+        if not self.elevated:
+            raise ValueError("a break-glass profile is an elevated one | set `elevated: true`")
+        if self.groups or self.approver_groups or self.without_approval:
+            raise ValueError(
+                "a break-glass profile is for the people it names"
+                " | remove `groups`, `approverGroups` and `withoutApproval`"
+            )
+        if self.scope == "team-namespaces":
+            raise ValueError(
+                "teams' namespaces may follow from directory groups"
+                " | a break-glass profile has scope: cluster, or scope: namespaces"
+            )
 
     def _lifetimes(self) -> None:
         low, high = ELEVATED_RANGE if self.elevated else (SHORTEST, STANDARD_MAX)
@@ -107,15 +146,35 @@ class ProfileSpec(Strict):
                 f" | set lifetime between 10m and maxLifetime, {most // MINUTE}m"
             )
 
+        if self.renewal is not None:
+            self._renewed(self.renewal, given)
+
+    def _renewed(self, renewal: int, lifetime: int) -> None:
+        if self.elevated:
+            raise ValueError("an elevated profile is never renewed | remove `renewal`")
+        if self.max_lifetime not in (None, lifetime):
+            raise ValueError(
+                "with `renewal` the lifetime is that of the login, and nothing longer can be asked for"
+                " | remove maxLifetime"
+            )
+        if not SHORTEST <= renewal < lifetime:
+            raise ValueError(
+                f"a renewal of {renewal // MINUTE}m does not fit"
+                f" | set it between 10m and the lifetime, {lifetime // MINUTE}m"
+            )
+
     @property
     def effective_max(self) -> int:
+        if self.renewal is not None:
+            return self.effective_lifetime
         return self.max_lifetime or (ELEVATED_RANGE[1] if self.elevated else STANDARD_MAX)
 
     @property
     def effective_lifetime(self) -> int:
         if self.lifetime is not None:
             return self.lifetime
-        return min(self.effective_max, ELEVATED_RANGE[0] if self.elevated else STANDARD_MAX)
+        most = self.max_lifetime or (ELEVATED_RANGE[1] if self.elevated else STANDARD_MAX)
+        return min(most, ELEVATED_RANGE[0] if self.elevated else STANDARD_MAX)
 
 
 class ProfileDocument(Strict):
@@ -139,10 +198,12 @@ class ProfileDocument(Strict):
             cluster_role=spec.cluster_role or "",
             lifetime=spec.effective_lifetime,
             max_lifetime=spec.effective_max,
+            renewal=spec.renewal or 0,
             elevated=spec.elevated,
-            approval=spec.approval,
+            approval=spec.approval or spec.break_glass is not None,
             approver_groups=tuple(spec.approver_groups),
             without_approval=spec.without_approval,
+            break_glass=tuple(spec.break_glass.people) if spec.break_glass else (),
             clusters=frozenset(spec.clusters),
             place=node.at("metadata", "name"),
         )
