@@ -56,7 +56,7 @@ def test_lock_look_and_unlock(machine):
     serial = alice.json("cert", "developer", "-c", "dev")["serial"]
     said = olga.run("lock", serial, "--reason", "lost laptop", "--for", "2h")
     assert f"certificate {serial} of alice on dev is locked until" in said
-    assert "1 sessions ended" in said
+    assert "1 session ended" in said
     with pytest.raises(Denied, match="authorized"):
         alice.run("cert", "developer", "-c", "dev")
     olga.run("lock", "alice", "--reason", "phished")

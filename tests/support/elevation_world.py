@@ -30,10 +30,11 @@ from pilothouse.platform.model import Cluster
 from pilothouse.store import grants as grant_rows
 from pilothouse.store import jobs
 from pilothouse.worker.scheduler import Worker
-from pilothouse.workflows import access, elevation, elevation_sweep, live
+from pilothouse.workflows import access, elevation, elevation_sweep, live, locks
 from pilothouse.workflows.access import Desk, GivenBack, Nobody
 from pilothouse.workflows.elevation import KINDS
 from pilothouse.workflows.issuance import Ask, Issuance
+from pilothouse.workflows.locks import Step
 from pilothouse.workflows.rendering import inputs_for, open_platform
 from pilothouse.workflows.upkeep import JOBS, Job, Outcome, Upkeep
 
@@ -112,6 +113,12 @@ class Site:
         desk = Desk(self.world.store, None, Nobody(), lambda: "", pause=self.turn)  # type: ignore[arg-type]
         person = person_of(platform, who, ("engineers", "platform-admins"))
         return access.give_back(desk, platform, person, id, self.world.now)
+
+    def lock(self, subject: str, by: str = "pat") -> Step:
+        platform = self.world.declared()
+        desk = Desk(self.world.store, None, Nobody(), lambda: "g-lock", pause=self.turn)  # type: ignore[arg-type]
+        person = person_of(platform, by, ("engineers", "platform-admins"))
+        return locks.lock(desk, platform, person, subject, "laptop was stolen", 0, self.world.now)
 
     def bindings(self, id: str = "") -> list[dict[str, Any]]:
         """The bindings of requests that the API server has (of one request)."""

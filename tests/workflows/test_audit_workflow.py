@@ -25,12 +25,14 @@ from support.audit_logs import (
     vault_line,
 )
 
+from pilothouse.access import locks
 from pilothouse.access.ledger import Entry
 from pilothouse.files import audit_logs
 from pilothouse.files.audit_settings import AuditSettings
 from pilothouse.problems import Conflict, Invalid
 from pilothouse.store import Store, events, findings, ledger, unusual, users
 from pilothouse.store import certificates as rows
+from pilothouse.store import locks as lock_rows
 from pilothouse.store.certificates import Certificate, State
 from pilothouse.store.jobs import JobState
 from pilothouse.workflows import audit
@@ -178,6 +180,20 @@ def test_use_after_the_account_was_closed(place: Place) -> None:
     assert place.found() == {}
     place.read(event(20))
     assert "after the account was closed" in place.found()["used-after-end"]
+
+
+@pytest.mark.parametrize("kind", list(locks.Kind))
+def test_use_after_it_was_locked(place: Place, kind: locks.Kind) -> None:
+    place.issue()
+    found = rows.get(place.store, DECIMAL, "vaulted")
+    assert found is not None
+    subject = "alice" if kind is locks.Kind.USER else DECIMAL
+    target = locks.Target(kind, subject, "alice", "vaulted", found.fingerprint)
+    lock_rows.put(place.store, locks.lock("l-1", target, "pat", "laptop stolen", BEGIN + timedelta(minutes=10)))
+    place.read(event(9))
+    assert place.found() == {}
+    place.read(event(20))
+    assert "locked at 2026-11-21 08:10:00 UTC" in place.found()["used-after-end"]
 
 
 def test_names_of_kubernetes_own(place: Place) -> None:

@@ -14,7 +14,7 @@ from support.elevation_world import Site, site
 
 from pilothouse.access.elevation import EXPIRES_ANNOTATION, USER_ANNOTATION, binding, bindings, written
 from pilothouse.access.grants import State
-from pilothouse.problems import Unavailable
+from pilothouse.problems import PilothouseError, Unavailable
 from pilothouse.store import elevations, findings, jobs, ledger
 from pilothouse.store import grants as grant_rows
 from pilothouse.store.elevations import State as Bound
@@ -105,6 +105,24 @@ def test_a_certificate_that_is_given_back_by_its_serial_loses_its_binding(place:
     assert "no rights on dev" in place.give_back(issued.serial).meaning
     assert place.bindings() == []
     assert grant_of(place, id).state is State.GIVEN_BACK
+
+
+@pytest.mark.parametrize("by_serial", [False, True], ids=["person", "certificate"])
+def test_a_lock_ends_the_rights(place: Site, by_serial: bool) -> None:
+    id = place.approved()
+    issued = place.claim(id)
+    step = place.lock(issued.serial if by_serial else "olga")
+    assert [(item.id, item.binding) for item in step.requests] == [(id, "gone")]
+    assert place.bindings() == []
+    assert grant_of(place, id).state is State.GIVEN_BACK
+
+
+def test_a_locked_person_has_no_request_to_claim(place: Site) -> None:
+    id = place.approved()
+    assert [item.id for item in place.lock("olga").requests] == [id]
+    with pytest.raises(PilothouseError):
+        place.claim(id)
+    assert place.bindings() == []
 
 
 def test_while_the_worker_is_away_a_give_back_says_that_rights_stand(place: Site) -> None:

@@ -31,7 +31,10 @@ def lock(subject: str, reason: str, seconds: int, anyway: bool, output: str) -> 
 
     def human() -> None:
         end = f"until {_short(found['until'])} UTC" if found["until"] else "until it is lifted"
-        click.echo(f"{_named(found)} is locked {end}; {found['sessions']} sessions ended.")
+        ended = "1 session" if found["sessions"] == 1 else f"{found['sessions']} sessions"
+        click.echo(f"{_named(found)} is locked {end}; {ended} ended.")
+        for text in found["requests"]:
+            click.echo(f"Request {text}")
         if found.get("untold"):
             click.echo(f"Nobody could be told: {found['untold']}")
         click.echo(f"  pilothouse access unlock {found['subject']}")

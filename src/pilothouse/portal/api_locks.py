@@ -46,6 +46,7 @@ class LockOut(BaseModel):
     lifted_by: str
     lifted_why: str
     sessions: int = Field(default=0, description="How many sessions ended with it, in the answer that set it.")
+    requests: list[str] = Field(default=[], description="What became of elevations that ended with it, likewise.")
     untold: str = Field(default="", description="Why nobody could be told, where that is so.")
 
 
@@ -91,7 +92,8 @@ def lift() -> Response:
 
 
 def _step(step: Step) -> LockOut:
-    return _lock(step.lock, step.sessions, step.untold)
+    ended = [f"{item.id}: {item.meaning}" for item in step.requests]
+    return _lock(step.lock, step.sessions, step.untold).model_copy(update={"requests": ended})
 
 
 def _lock(item: Lock, sessions: int = 0, untold: str = "") -> LockOut:

@@ -52,7 +52,8 @@ def put() -> BaseResponse | tuple[str, int]:
         form.error("", _said(failure))
         return _page(form), 403
     told = f" Nobody could be told: {step.untold}." if step.untold else ""
-    flash(f"{step.lock.sentence}.{told}")
+    over = "".join(f" Request {item.id}: {item.meaning}" for item in step.requests)
+    flash(f"{step.lock.sentence}.{over}{told}")
     return redirect(url_for("locks.index"))
 
 

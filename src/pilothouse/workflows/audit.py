@@ -16,11 +16,12 @@ from pilothouse.access.audit.model import ClusterRecord, Kind, VaultRecord
 from pilothouse.access.audit.spans import Cover, gaps
 from pilothouse.access.grants import Grant
 from pilothouse.access.ledger import Entry, Recorded
+from pilothouse.access.locks import Kind as Locked
 from pilothouse.files.audit_logs import Line
 from pilothouse.files.audit_settings import AuditSettings, silence
 from pilothouse.platform.model import Platform
 from pilothouse.problems import Invalid, Problem, nearest, one_of
-from pilothouse.store import Store, findings, grants, ledger, unusual, users
+from pilothouse.store import Store, findings, grants, ledger, locks, unusual, users
 from pilothouse.store import audit as rows
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store.audit import KeptCluster, KeptVault, Summary
@@ -184,7 +185,7 @@ def certain_findings(
         *certain.unknown(cluster, rows.unknown_certificates(store, cluster)),
         *certain.past_portal(cluster, rows.unknown_signatures(store, cluster, now - certain.SETTLE)),
         *certain.hidden_serials(cluster, hidden),
-        *certain.used_late(cluster, _late(store, cluster)),
+        *certain.used_late(cluster, _late(store, cluster, now)),
         *certain.system_names(cluster, rows.system_names(store, cluster)),
         *certain.system_signatures(cluster, rows.signatures(store, cluster)),
         *certain.outside_changes(
@@ -201,12 +202,19 @@ def certain_findings(
     return tuple({item.id: item for item in found if item.id not in expected}.values())
 
 
-def _late(store: Store, cluster: str) -> Iterator[tuple[ClusterRecord, Ours]]:
+def _late(store: Store, cluster: str, now: datetime) -> Iterator[tuple[ClusterRecord, Ours]]:
     for use, serial, user, ended_at in rows.late_uses(store, cluster, certain.SKEW):
         yield use, Ours(user, serial, ended_at, "it was given back")
     for name, since in users.closed(store).items():
         for use in rows.uses_of(store, cluster, name, since + certain.SKEW):
             yield use, Ours(name, f"SHA-256 {use.fingerprint[:16]}", since, "the account was closed")
+    for lock in locks.find(store, since=now):
+        target = lock.target
+        for use in rows.uses_of(store, cluster, target.user, lock.at + certain.SKEW):
+            if target.kind is Locked.USER:
+                yield use, Ours(target.user, f"SHA-256 {use.fingerprint[:16]}", lock.at, "the person was locked")
+            elif target.cluster == cluster and target.fingerprint == use.fingerprint:
+                yield use, Ours(target.user, target.subject, lock.at, "it was locked")
 
 
 def record_findings(

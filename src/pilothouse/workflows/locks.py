@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,11 +10,13 @@ from pilothouse.access import locks as machine
 from pilothouse.access.locks import Kind, Lock, Target
 from pilothouse.access.permissions import Action, Decision, Person, may
 from pilothouse.platform.model import Platform
-from pilothouse.problems import Denied, Invalid, PilothouseError, nearest
+from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, nearest
 from pilothouse.store import Store, sessions, users
 from pilothouse.store import certificates as certificate_rows
+from pilothouse.store import grants as grant_rows
 from pilothouse.store import locks as lock_rows
-from pilothouse.workflows.access import Desk, Message, addresses_of
+from pilothouse.workflows import access
+from pilothouse.workflows.access import Desk, GivenBack, Message, addresses_of
 
 LONGEST = timedelta(days=366)
 """Of a lock that ends by itself; one without an end holds until it is lifted."""
@@ -21,11 +24,15 @@ LONGEST = timedelta(days=366)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A lock after a step, how many sessions ended with it, and why somebody could not be told ("" where all were)."""
+    """A lock after a step, how many sessions ended with it, and why somebody could not be told ("" where all were).
+
+    `requests` are elevations that ended with it, each with what became of its rights.
+    """
 
     lock: Lock
     sessions: int = 0
     untold: str = ""
+    requests: tuple[GivenBack, ...] = ()
 
 
 def target_of(store: Store, platform: Platform, text: str, now: datetime, anyway: bool = False) -> Target:
@@ -100,12 +107,30 @@ def lock(
     until = now + timedelta(seconds=seconds) if seconds else None
     wanted = machine.lock("l" + desk.new_id()[1:], target, person.user, reason, now, until)
     made, ended = lock_rows.put(desk.store, wanted)
+    requests = tuple(_end_elevations(desk, platform, person, target, now))
     text = [
         f"{made.sentence}: {made.reason}",
         "Nothing more is signed for it, and API servers that ask pilothouse refuse it.",
+        *(f"Request {item.id}: {item.meaning}" for item in requests),
         f"Lift it: pilothouse access unlock {target.subject}",
     ]
-    return Step(made, ended, _tell(desk, platform, person, made, f"Locked: {target}", text))
+    return Step(made, ended, _tell(desk, platform, person, made, f"Locked: {target}", text), requests)
+
+
+def _end_elevations(
+    desk: Desk, platform: Platform, person: Person, target: Target, now: datetime
+) -> Iterator[GivenBack]:
+    """What the person asked for or claimed is over with the lock; of a locked certificate the request it came from."""
+    if target.kind is Kind.USER:
+        ids = [grant.id for grant in grant_rows.find(desk.store, target.user, only_open=True)]
+    else:
+        row = certificate_rows.get(desk.store, target.subject, target.cluster)
+        ids = [row.grant_id] if row is not None and row.grant_id else []
+    for id in ids:
+        try:
+            yield access.give_back(desk, platform, person, id, now)
+        except Conflict:
+            continue  # it ended by itself
 
 
 def unlock(desk: Desk, platform: Platform, person: Person, subject: str, why: str, now: datetime) -> Step:
