@@ -12,7 +12,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 PAGES = """
-/ /me /access/ /access/profiles/developer /access/profiles/cluster-admin
+/ /me /access/ /access/locks /access/locks?past=yes /access/profiles/developer /access/profiles/cluster-admin
 /egress/ /egress/?all=yes /egress/new?service=payments/payments
 /alerts/ /alerts/?cluster=prod&labels=team%3Dpayments+severity%3Dpage&at=sunday+03:00
 /alerts/?labels=nonsense&at=never /alerts/declared?cluster=prod /alerts/config
@@ -35,11 +35,11 @@ LATER = {"access.grant": "/access/requests/{request}", "egress.show": "{proposal
 """Endpoint → its address, once there is a request and a proposal."""
 FORMS = frozenset(
     "access.ask access.certificate access.claim access.decide auth.login egress.decide egress.edit egress.new "
-    "routing.look_at_config silences.silence unusual.expected".split()
+    "locks.put routing.look_at_config silences.silence unusual.expected".split()
 )
 REDIRECTS = frozenset(
     "access.give_back auth.end_session auth.logout auth.theme egress.retry egress.submit egress.withdraw "
-    "jobs.run silences.end".split()
+    "jobs.run locks.lift silences.end".split()
 )
 FILES = frozenset(
     "access.authority audit.as_csv egress.patch health.healthz health.metrics health.readyz static "
