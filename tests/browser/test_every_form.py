@@ -77,6 +77,18 @@ def deny_without_a_word(people: People, later: Addresses) -> None:
     alerted(page)
 
 
+def lock_wrongly(people: People, later: Addresses) -> None:
+    page = people("alice")
+    page.goto("/access/locks")
+    page.get_by_role("textbox", name="Reason").fill("The laptop was lost")
+    page.get_by_role("textbox", name="For").fill("two hours")
+    page.get_by_label("Person, or serial").fill("nobody-of-that-name")
+    page.get_by_role("button", name="Lock", exact=True).click()
+    expect(page.get_by_text("write it as 45m, 8h or 7d")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Reason")).to_have_value("The laptop was lost")
+    alerted(page)
+
+
 def claim_wrongly(people: People, later: Addresses) -> None:
     page = people("alice")
     page.goto(later["approved"])
@@ -161,6 +173,7 @@ SHOWN: dict[str, Callable[[People, Addresses], None]] = {
     "egress.edit": edit_a_proposal,
     "egress.new": write_a_proposal,
     "silences.silence": silence_wrongly,
+    "locks.put": lock_wrongly,
     "routing.look_at_config": paste_a_configuration,
     "unusual.expected": call_expected_without_a_word,
 }
