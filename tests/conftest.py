@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(
             f"{_left_out} tests need real servers and were left out: `make test-real` gets the servers and runs them"
         )
+
+
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """Processes of ours set theirs when they start; one that a test runs within its own process leaves none behind."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 PAGES = """
-/ /me /access/ /access/break-glass /access/locks /access/locks?past=yes /access/profiles/developer /access/profiles/cluster-admin
+/ /me /access/ /access/break-glass /access/locks /access/locks?past=yes
+/access/profiles/developer /access/profiles/cluster-admin
 /egress/ /egress/?all=yes /egress/new?service=payments/payments
 /alerts/ /alerts/?cluster=prod&labels=team%3Dpayments+severity%3Dpage&at=sunday+03:00
 /alerts/?labels=nonsense&at=never /alerts/declared?cluster=prod /alerts/config
@@ -38,8 +39,8 @@ FORMS = frozenset(
     "locks.put routing.look_at_config silences.silence unusual.expected".split()
 )
 REDIRECTS = frozenset(
-    "access.give_back break_glass.review auth.end_session auth.logout auth.theme egress.retry egress.submit egress.withdraw "
-    "jobs.run locks.lift silences.end".split()
+    "access.give_back auth.end_session auth.logout auth.theme break_glass.review egress.retry egress.submit "
+    "egress.withdraw jobs.run locks.lift silences.end".split()
 )
 FILES = frozenset(
     "access.authority audit.as_csv egress.patch health.healthz health.metrics health.readyz static "
