@@ -7,7 +7,7 @@ people who may have that profile, and to the certificates that carry its group.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pilothouse.access import can_i, names, rbac
@@ -15,6 +15,7 @@ from pilothouse.access.can_i import Grantor, Identity, Question, Subject
 from pilothouse.access.history import Living
 from pilothouse.access.names import GroupName
 from pilothouse.access.permissions import Action, Person, may
+from pilothouse.platform.authority import Elevation
 from pilothouse.platform.model import AccessProfile, Cluster, Platform, Scope
 
 Manifest = Mapping[str, Any]
@@ -60,9 +61,11 @@ def manifests(platform: Platform, cluster: Cluster, present: Iterable[Manifest])
     """What is there, what an elevated profile binds once it is claimed, and the role that every API server has."""
     found = {_key(item): item for item in present}
     found.setdefault(_key(CLUSTER_ADMIN), CLUSTER_ADMIN)
+    # Where each request is bound by itself, the group of its profile stands for those that are still to come.
+    standing = replace(cluster, elevation=Elevation())
     for profile in platform.profiles.values():
         if profile.elevated and profile.holds_on(cluster.name):
-            for item in rbac.of_profile(profile, platform, cluster):
+            for item in rbac.of_profile(profile, platform, standing):
                 found.setdefault(_key(item), item)
     return tuple(found.values())
 
