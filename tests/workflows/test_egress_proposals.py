@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from support.egress_world import FILES, service, write
 
 from pilothouse.access.permissions import Person, person_of
@@ -335,7 +336,8 @@ def test_a_commit_that_is_half_written_is_no_platform_to_judge_upon(
     second = site.draft("shop/web", "shop-three", RATES)
     desk, person = site.desk, site.person("shop-three")
     half, go = threading.Event(), threading.Event()
-    put, alone = Repository._put, Repository.alone
+    put, alone, transaction = Repository._put, Repository.alone, Store.write
+    writing = threading.local()
 
     def slow(self: Repository, name: str, text: str | None) -> None:
         put(self, name, text)
@@ -344,8 +346,17 @@ def test_a_commit_that_is_half_written_is_no_platform_to_judge_upon(
             assert go.wait(20)
 
     @contextmanager
+    def holding(self: Store, alone: bool = True) -> Iterator[Connection]:
+        with transaction(self, alone) as connection:
+            writing.now = True
+            try:
+                yield connection
+            finally:
+                writing.now = False
+
+    @contextmanager
     def at_the_door(self: Repository) -> Iterator[None]:
-        assert not site.store._writing.locked(), "nobody waits for the repository while they hold the store"
+        assert not getattr(writing, "now", False), "nobody waits for the repository while they hold the store"
         if half.is_set():
             go.set()
         with alone(self):
@@ -353,6 +364,7 @@ def test_a_commit_that_is_half_written_is_no_platform_to_judge_upon(
 
     monkeypatch.setattr(Repository, "_put", slow)
     monkeypatch.setattr(Repository, "alone", at_the_door)
+    monkeypatch.setattr(Store, "write", holding)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(site.decide, asked, "team:money", "money-one")
         assert half.wait(20)
