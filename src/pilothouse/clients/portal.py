@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from pilothouse.access.certificates import Issued
+from pilothouse.clients.addresses import LOOPBACK, plain
 from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unavailable
 
 TIMEOUT = 20.0
 MAX_ANSWER = 8_000_000
-LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,7 @@ class Signed:
 
 def address(server: str) -> str:
     """The portal's address in its plain form. `Invalid` for what is none, or would carry a token unencrypted."""
-    server = server.strip()
-    try:
-        parts = urlsplit(server if "://" in server else f"https://{server}")
-        host, _ = parts.hostname, parts.port
-    except ValueError as failure:
-        raise Invalid(f"{server!r} is no address", "write it as https://pilothouse.bank.example") from failure
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-        raise Invalid(f"{server!r} is no address of a portal", "write it as https://pilothouse.bank.example")
-    if parts.scheme == "http" and host not in LOOPBACK:
-        raise Invalid(f"{server} is not encrypted, and a password would be sent there", "use its https:// address")
-    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+    return plain(server.strip(), "portal", "https://pilothouse.bank.example", "a password", scheme="https")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

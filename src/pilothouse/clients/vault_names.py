@@ -6,11 +6,10 @@ HTTP libraries collapse `..` in a path before it is sent, so every name is check
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
+from pilothouse.clients.addresses import plain
 from pilothouse.problems import Invalid
 
-LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._:-]{0,254}")
@@ -19,16 +18,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._:-]{0,254}")
 
 def address(url: str) -> str:
     """The plain address of a Vault. `Invalid` for what is none, or would carry a token unencrypted."""
-    try:
-        parts = urlsplit(url.strip())
-        host, _ = parts.hostname, parts.port
-    except ValueError as failure:
-        raise Invalid(f"{url!r} is no address of a Vault", "write it as https://vault.bank.example:8200") from failure
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-        raise Invalid(f"{url!r} is no address of a Vault", "write it as https://vault.bank.example:8200")
-    if parts.scheme == "http" and host not in LOOPBACK:
-        raise Invalid(f"{url} is not encrypted, and tokens would be sent there", "use its https:// address")
-    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+    return plain(url, "Vault", "https://vault.bank.example:8200", "tokens")
 
 
 def name(form: re.Pattern[str], value: str, what: str) -> str:
