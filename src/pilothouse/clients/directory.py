@@ -30,13 +30,13 @@ from string import Formatter
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from pilothouse.clients.addresses import LOOPBACK
 from pilothouse.clients.calls import measured
-from pilothouse.problems import Invalid, Unavailable
-from pilothouse.source import Source, load
+from pilothouse.files.settings import read_settings
+from pilothouse.problems import Unavailable
 
-LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What can be the user of a certificate, and a part of a path at Vault."""
 MAX_TYPED = 200
@@ -333,19 +333,5 @@ def _first_value(dn: str) -> str:
 
 def from_file(path: Path) -> Directory | None:
     """The directory that the file sets, or None where there is no file. `Invalid` for a mistake in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as failure:
-        raise Invalid(f"{path} cannot be read: {failure}") from failure
-    nodes, problems = load(Source(str(path), text))
-    if problems:
-        raise Invalid(f"{problems[0].place}: {problems[0].message}", problems[0].hint)
-    try:
-        settings = DirectorySettings.model_validate(nodes[0].data if nodes else {})
-    except ValidationError as failure:
-        first = failure.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Invalid(f"{path}: {where + ': ' if where else ''}{first['msg']}", "see docs/access.md") from failure
-    return Directory(settings)
+    settings = read_settings(path, DirectorySettings, "see docs/access.md")
+    return Directory(settings) if settings else None

@@ -21,10 +21,11 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from pilothouse.clients.addresses import LOOPBACK
+from pilothouse.files.settings import read_settings
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
-from pilothouse.source import Source, load
 
 TIMEOUT = 5.0
 PAUSES = (1.0, 3.0)
@@ -176,23 +177,12 @@ class Background:
 
 def from_file(path: Path, sleep: Callable[[float], None]) -> Several | None:
     """The channels that the file sets, or None where it is missing or sets none. `Invalid` for a mistake in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    settings = read_settings(path, NotifySettings)
+    if settings is None:
         return None
-    except (OSError, UnicodeDecodeError) as failure:
-        raise Invalid(f"{path} cannot be read: {failure}") from failure
-    nodes, problems = load(Source(str(path), text))
-    if problems:
-        raise Invalid(f"{problems[0].place}: {problems[0].message}", problems[0].hint)
-    try:
-        settings = NotifySettings.model_validate(nodes[0].data if nodes else {})
-    except ValidationError as failure:
-        first = failure.errors(include_input=False)[0]
-        raise Invalid(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from failure
     channels: list[Channel] = []
     if settings.smtp:
-        if not settings.smtp.starttls and settings.smtp.host not in ("localhost", "127.0.0.1", "::1"):
+        if not settings.smtp.starttls and settings.smtp.host not in LOOPBACK:
             raise Invalid(f"{path}: mail would travel unencrypted to {settings.smtp.host}", "set `starttls: true`")
         channels.append(Retried(Smtp(settings.smtp), sleep))
     if settings.webhook:

@@ -6,12 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pilothouse.access.audit.model import Kind
+from pilothouse.files.settings import read_settings
 from pilothouse.platform import scalars
-from pilothouse.problems import Invalid
-from pilothouse.source import Source, load
 
 DEFAULT_GAP = timedelta(minutes=15)
 """A cluster talks to itself every few seconds: an API server's log that is silent for that long has lost lines."""
@@ -62,17 +61,4 @@ def silence(kind: Kind) -> timedelta:
 
 def from_file(path: Path) -> AuditSettings:
     """The settings; those of a file that says nothing where there is none. `Invalid` for a mistake in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return AuditSettings()
-    except (OSError, UnicodeDecodeError) as failure:
-        raise Invalid(f"{path} cannot be read: {failure}") from failure
-    nodes, problems = load(Source(str(path), text))
-    if problems:
-        raise Invalid(f"{problems[0].place}: {problems[0].message}", problems[0].hint)
-    try:
-        return AuditSettings.model_validate(nodes[0].data if nodes else {})
-    except ValidationError as failure:
-        first = failure.errors(include_input=False)[0]
-        raise Invalid(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from failure
+    return read_settings(path, AuditSettings) or AuditSettings()

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from pilothouse.problems import Invalid
-from pilothouse.source import Source, load
+from pilothouse.files.settings import read_settings
 
 FILE = "webhook.yaml"
 PORT = 8443
@@ -33,17 +32,4 @@ class Settings(BaseModel):
 
 def read(path: Path) -> Settings | None:
     """The settings, or None where there is no such file. `Invalid` for a mistake in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as failure:
-        raise Invalid(f"{path} cannot be read: {failure}") from failure
-    nodes, problems = load(Source(str(path), text))
-    if problems:
-        raise Invalid(f"{problems[0].place}: {problems[0].message}", problems[0].hint)
-    try:
-        return Settings.model_validate(nodes[0].data if nodes else {})
-    except ValidationError as failure:
-        first = failure.errors(include_input=False)[0]
-        raise Invalid(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from failure
+    return read_settings(path, Settings)
