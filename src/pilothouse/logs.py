@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
+
+from pilothouse.problems import PilothouseError
 
 
 class _Libraries(logging.Handler):
@@ -48,3 +52,15 @@ def configure(process: str) -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, _Libraries) for handler in root.handlers):
         root.addHandler(_Libraries(logging.WARNING))
+
+
+@contextmanager
+def ending(process: str) -> Iterator[None]:
+    """A process that cannot go on ends with 2, and says in two lines what is wrong and the way out."""
+    try:
+        yield
+    except PilothouseError as failure:
+        print(f"pilothouse {process}: {failure.message}", file=sys.stderr)
+        if failure.hint:
+            print(f"  → {failure.hint}", file=sys.stderr)
+        raise SystemExit(2) from failure

@@ -209,6 +209,11 @@ class PilothouseError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def with_hint(self) -> str:
+        """Both on one line, for places that have one."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 class Unavailable(PilothouseError):
     """Something outside does not answer: a server, the database, a full disk, a port in use."""

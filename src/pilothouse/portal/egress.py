@@ -108,7 +108,7 @@ def new() -> str | BaseResponse | tuple[str, int]:
     try:
         form.values["yaml"] = _prepared(target)
     except Invalid as failure:
-        form.error("", f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")
+        form.error("", failure.with_hint)
     return _write(form, key, None)
 
 
@@ -184,7 +184,7 @@ def _write(form: Form, key: str, earlier: Proposal | None) -> str | BaseResponse
         elif action in ("draft", "submit") and form["value"]:
             form.error("value", "this destination is typed, and not in the document yet: add it, or clear the field")
     except Invalid as failure:
-        form.error("", f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")
+        form.error("", failure.with_hint)
     asks = tuple(dict.fromkeys(form["asks"].split()))
     found = egress_desk.preview(here, key, form["yaml"], asks)
     if action == "submit" and not found.can_submit:

@@ -17,9 +17,10 @@ from typing import Any
 
 import click
 
+from pilothouse import logs
 from pilothouse.clients import directory
 from pilothouse.files.platform import load
-from pilothouse.problems import Invalid, PilothouseError, Unavailable
+from pilothouse.problems import Invalid, Unavailable
 from pilothouse.signer.authorities import ByBackend, VaultAuthorities
 from pilothouse.signer.declared import Declared
 from pilothouse.signer.guard import Guarded
@@ -114,14 +115,9 @@ def main(
 ) -> None:
     """Own the keys of the embedded authorities and sign what session, profile and approval allow."""
     os.umask(0o077)
-    try:
+    with logs.ending("signer"):
         named = address.named(database, database_file)
         server = build(data, platform, keys, socket, _group(socket_group), named)
-    except PilothouseError as failure:
-        click.echo(f"pilothouse signer: {failure.message}", err=True)
-        if failure.hint:
-            click.echo(f"  → {failure.hint}", err=True)
-        raise SystemExit(2) from failure
 
     def stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
         # shutdown() waits for serve_forever(), which runs in this very thread when a signal comes.

@@ -16,7 +16,7 @@ import click
 import structlog
 
 from pilothouse import logs
-from pilothouse.problems import Invalid, PilothouseError
+from pilothouse.problems import Invalid
 from pilothouse.store import Store, address, locks
 from pilothouse.webhook import settings
 from pilothouse.webhook.memory import EVERY, Memory
@@ -76,16 +76,11 @@ def _is_loopback(host: str) -> bool:
 def main(data: Path) -> None:
     """Tell API servers what is locked."""
     os.umask(0o077)
-    try:
+    with logs.ending("webhook"):
         found = settings.read(data / settings.FILE)
         if found is None:
             raise Invalid(f"there is no {data / settings.FILE}", "it names certificate, key and port")
         run(address.opened(data), found)
-    except PilothouseError as failure:
-        click.echo(f"pilothouse webhook: {failure.message}", err=True)
-        if failure.hint:
-            click.echo(f"  → {failure.hint}", err=True)
-        raise SystemExit(2) from failure
 
 
 if __name__ == "__main__":

@@ -53,16 +53,11 @@ def main(data: Path, platform: Path, metrics_host: str, metrics_port: int | None
     """Reload, render, compare, expire, verify and remind, on a schedule."""
     os.umask(0o077)
     logs.configure("worker")
-    try:
+    with logs.ending("worker"):
         worker = build(data, platform)
         if metrics_port is not None:
             worker.metrics.serve(metrics_host, metrics_port)
         until_signalled(worker)
-    except PilothouseError as failure:
-        click.echo(f"pilothouse worker: {failure.message}", err=True)
-        if failure.hint:
-            click.echo(f"  → {failure.hint}", err=True)
-        raise SystemExit(2) from failure
 
 
 if __name__ == "__main__":

@@ -36,8 +36,7 @@ def read(upkeep: Upkeep) -> tuple[JobState, str]:
             result = _read_on(upkeep, mounts, source)
         except PilothouseError as failure:
             message = f"the audit log {source.path} of {source.cluster} is not read"
-            way_out = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
-            unread.append(error("access/audit-unread", message, hint=way_out, cluster=source.cluster))
+            unread.append(error("access/audit-unread", message, hint=failure.with_hint, cluster=source.cluster))
             continue
         added, broken = added + result.added, broken + result.broken
     findings.replace(upkeep.store, READING, "", unread, upkeep.clock())

@@ -48,8 +48,7 @@ def look(
             found = log_store.status(inputs, connect(endpoint), upkeep.clock, pause).problems
         except PilothouseError as failure:
             gone = f"the log store of {name} cannot be read"
-            way_out = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
-            found = (warning("logging/store-unavailable", gone, cluster.place, way_out, cluster=name),)
+            found = (warning("logging/store-unavailable", gone, cluster.place, failure.with_hint, cluster=name),)
         upkeep.find(SOURCE, name, found)
         if found:
             state = JobState.PROBLEMS

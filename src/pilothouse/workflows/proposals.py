@@ -201,7 +201,7 @@ def commit(desk: Desk, proposal: Proposal, actor: str) -> Proposal:
             _require_still_good(anew(desk), proposal, author)
             sha = commits.commit(desk.repository, files_of(proposal), draft.data.get("blobs", {}), text, author)
     except PilothouseError as failure:
-        reason = f"{failure.message}; {failure.hint}" if failure.hint else failure.message
+        reason = failure.with_hint
         desk.tell((proposal.author,), f"Not committed: {draft.title}", reason)
         return proposals.failed(desk.store, proposal.id, proposal.version, reason, actor, desk.now)
     done = proposals.committed(desk.store, proposal.id, proposal.version, sha, actor, desk.now)

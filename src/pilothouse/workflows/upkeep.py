@@ -347,4 +347,4 @@ def run(job: Job, upkeep: Upkeep) -> Outcome:
     try:
         return job.run(upkeep)
     except PilothouseError as failure:
-        return Outcome(JobState.FAILED, f"{failure.message}{'; ' + failure.hint if failure.hint else ''}")
+        return Outcome(JobState.FAILED, failure.with_hint)
