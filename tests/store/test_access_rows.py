@@ -206,6 +206,6 @@ def test_a_serial_is_signed_once_per_authority(store):
 def test_a_key_is_known_again(store):
     with store.write() as connection:
         certificates.add(connection, certificate())
-        assert certificates.other_user_of_key(connection, "k", "alice") == ""
-        assert certificates.other_user_of_key(connection, "k", "bob") == "alice"
-        assert certificates.other_user_of_key(connection, "other", "bob") == ""
+        assert not certificates.is_of_another_user(connection, "k", "alice")
+        assert certificates.is_of_another_user(connection, "k", "bob")
+        assert not certificates.is_of_another_user(connection, "other", "bob")

@@ -8,7 +8,7 @@ numbers and keys are handed in; signatures are deterministic (RFC 6979), so the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -149,7 +149,8 @@ class Issued:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         until = self.renewed_until.isoformat() if self.renewed_until else None
-        return asdict(self) | {
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {
             "groups": list(self.groups),
             "not_after": self.not_after.isoformat(),
             "renewed_until": until,

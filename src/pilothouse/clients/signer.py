@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import socket
+import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +19,18 @@ MAX_ANSWER = 256 * 1024
 _KINDS: Mapping[str, type[PilothouseError]] = {"denied": Denied, "invalid": Invalid, "conflict": Conflict}
 
 
+KEEP_SECONDS = 5.0
+"""For so long a connection waits for another call; the signer closes one that waited for 10 s."""
+KEEP_MOST = 32
+
+
 class SignerClient:
-    """Safe to share between threads: each call is a connection of its own."""
+    """Safe to share between threads and across a fork: a call has a connection for itself and leaves it to the next."""
 
     def __init__(self, path: Path, timeout: float = 15.0) -> None:
         self.path = path
         self._timeout = timeout
+        self._kept: deque[tuple[int, float, socket.socket]] = deque()
 
     def sign(
         self,
@@ -88,13 +98,7 @@ class SignerClient:
 
     def _ask(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(self._timeout)
-                connection.connect(str(self.path))
-                connection.sendall(json.dumps(message).encode() + b"\n")
-                with connection.makefile("rb") as lines:
-                    line = lines.readline(MAX_ANSWER)
-            answer = json.loads(line)
+            answer = json.loads(self._exchange(json.dumps(message).encode() + b"\n"))
         except (OSError, ValueError) as failure:
             raise Unavailable(
                 f"the signer does not answer on {self.path}",
@@ -106,3 +110,50 @@ class SignerClient:
             kind = _KINDS.get(str(answer.get("kind")), Unavailable)
             raise kind(str(answer.get("message", "the signer refused")), str(answer.get("hint", "")))
         return answer
+
+    def _exchange(self, line: bytes) -> bytes:
+        """The answer to one line. It is never sent twice: a signature that was asked for may have been made."""
+        connection = self._connection()
+        try:
+            connection.sendall(line)
+            answer = bytearray()
+            while not answer.endswith(b"\n") and len(answer) < MAX_ANSWER:
+                part = connection.recv(64 * 1024)
+                if not part:
+                    break
+                answer += part
+        except BaseException:
+            connection.close()
+            raise
+        if answer.endswith(b"\n") and len(self._kept) < KEEP_MOST:
+            self._kept.append((os.getpid(), time.monotonic(), connection))
+        else:
+            connection.close()
+        return bytes(answer)
+
+    def _connection(self) -> socket.socket:
+        """One that waits and is still good, else a new one."""
+        while True:
+            try:
+                pid, since, kept = self._kept.pop()
+            except IndexError:
+                break
+            fresh = pid == os.getpid() and time.monotonic() - since < KEEP_SECONDS
+            # Something to read before anything was asked is the end of it: the signer went away.
+            if fresh and not _is_readable(kept):
+                return kept
+            kept.close()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(self._timeout)
+            connection.connect(str(self.path))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))

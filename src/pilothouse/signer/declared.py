@@ -25,30 +25,40 @@ class Declared:
         self._root = root
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._platform: Platform | None = None
+        self._seen: tuple[float, Platform] | None = None
+        """When the folder was last looked at, and what it declared: replaced as one, so that it is read without a lock.
+        Every certificate asks several times, and threads that queue for a lock cost more than what it guards."""
         self._stamp: object = None
-        self._looked = 0.0
 
     def __call__(self) -> Platform:
-        with self._lock:
-            moment = self._monotonic()
-            if self._platform is None or moment - self._looked >= LOOK_EVERY:
-                self._looked = moment
-                self._look()
-            if self._platform is None:
-                raise Unavailable(f"the declarations in {self._root} cannot be read")
-            return self._platform
+        fresh = self._fresh()
+        return self._looked() if fresh is None else fresh
 
-    def _look(self) -> None:
+    def _fresh(self) -> Platform | None:
+        seen = self._seen
+        return seen[1] if seen is not None and self._monotonic() - seen[0] < LOOK_EVERY else None
+
+    def _looked(self) -> Platform:
+        with self._lock:
+            fresh = self._fresh()  # somebody else looked meanwhile
+            if fresh is not None:
+                return fresh
+            moment = self._monotonic()
+            before, self._seen = self._seen, None
+            platform = self._read(before[1] if before else None)
+            self._seen = moment, platform
+            return platform
+
+    def _read(self, known: Platform | None) -> Platform:
+        """What is declared now: `known` where no file has changed since."""
         try:
             stamp = tuple(_files(str(self._root)))
-            if self._platform is not None and stamp == self._stamp:
-                return
-            self._platform = None
-            self._platform = platform_files.load(self._root).platform
+            if known is not None and stamp == self._stamp:
+                return known
+            platform = platform_files.load(self._root).platform
             self._stamp = stamp
+            return platform
         except OSError as failure:
-            self._platform = None
             raise Unavailable(f"the declarations in {self._root} cannot be read: {failure.strerror}") from failure
         except PilothouseError as failure:
             raise Unavailable(f"the declarations cannot be read: {failure.message}", failure.hint) from failure

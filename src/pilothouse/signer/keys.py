@@ -141,14 +141,18 @@ class EmbeddedAuthorities:
     # ------------------------------------------------------------ files
 
     def _get(self, cluster: str) -> Held:
-        declared = self._platform().clusters.get(cluster)
+        clusters = self._platform().clusters
+        declared = clusters.get(cluster)
         if declared is None:
-            raise Invalid(f"there is no cluster `{cluster}`", one_of(self._platform().clusters))
+            raise Invalid(f"there is no cluster `{cluster}`", one_of(clusters))
         if declared.authority.backend != "embedded":
             raise Unavailable(
                 f"the authority of cluster {cluster} is {declared.authority.backend}, not the embedded one",
                 "ask there; pilothouse never falls back to another authority",
             )
+        held = self._loaded.get(cluster)  # replaced as a whole: threads need not queue for the lock
+        if held is not None:
+            return held
         with self._lock:
             if cluster not in self._loaded:
                 name = declared.authority.common_name or f"pilothouse access {cluster}"

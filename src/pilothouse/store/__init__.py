@@ -5,6 +5,8 @@ any other SQLAlchemy URL (PostgreSQL) for more than one replica. Exceptions of t
 `database`: callers see `Unavailable` and `Conflict`.
 """
 
+from sqlalchemy import Connection
+
 from pilothouse.store.database import Store
 
-__all__ = ["Store"]
+__all__ = ["Connection", "Store"]

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, or_, select, update
 
 from pilothouse.store.database import Store
 from pilothouse.store.schema import certificates
@@ -46,23 +46,37 @@ class Certificate:
         return self.state is State.ISSUED and now < self.not_after
 
 
+# Made once: a statement costs as much to make as to run, and these run for every certificate.
+_ADD = insert(certificates)
+_ISSUED = update(certificates).where(
+    certificates.c.cluster == bindparam("its_cluster"), certificates.c.serial == bindparam("intent")
+)
+_ITS_KEY = select(certificates.c.user).where(certificates.c.key_sha256 == bindparam("key"))
+# Below and above are found by the index at once; "other than" would look at every row of the key.
+_OF_ANOTHER_USER = select(
+    or_(
+        exists(_ITS_KEY.where(certificates.c.user < bindparam("user"))),
+        exists(_ITS_KEY.where(certificates.c.user > bindparam("user"))),
+    )
+)
+
+
 def add(connection: Connection, certificate: Certificate) -> None:
     """The row of an intent. A serial that is taken is a `Conflict` of the transaction."""
-    connection.execute(
-        insert(certificates).values(
-            cluster=certificate.cluster,
-            serial=certificate.serial,
-            user=certificate.user,
-            profile=certificate.profile,
-            groups=list(certificate.groups),
-            grant_id=certificate.grant_id,
-            key_sha256=certificate.key_sha256,
-            state=certificate.state.value,
-            asked_at=certificate.asked_at,
-            not_after=certificate.not_after,
-            session=certificate.session,
-        )
-    )
+    values = {
+        "cluster": certificate.cluster,
+        "serial": certificate.serial,
+        "user": certificate.user,
+        "profile": certificate.profile,
+        "groups": list(certificate.groups),
+        "grant_id": certificate.grant_id,
+        "key_sha256": certificate.key_sha256,
+        "state": certificate.state.value,
+        "asked_at": certificate.asked_at,
+        "not_after": certificate.not_after,
+        "session": certificate.session,
+    }
+    connection.execute(_ADD, values)
 
 
 def issued(
@@ -75,13 +89,14 @@ def issued(
     serial: str = "",
 ) -> None:
     """It was signed and is about to be handed out. `serial` is its own, where it is not that of the intent."""
-    connection.execute(
-        update(certificates)
-        .where(_is(cluster, intent))
-        .values(
-            state=State.ISSUED.value, fingerprint=fingerprint, not_after=not_after, pem=pem, serial=serial or intent
-        )
-    )
+    values = {
+        "state": State.ISSUED.value,
+        "fingerprint": fingerprint,
+        "not_after": not_after,
+        "pem": pem,
+        "serial": serial or intent,
+    }
+    connection.execute(_ISSUED, values | {"its_cluster": cluster, "intent": intent})
 
 
 def end(connection: Connection, cluster: str, serial: str, state: State, at: datetime) -> None:
@@ -89,12 +104,9 @@ def end(connection: Connection, cluster: str, serial: str, state: State, at: dat
     connection.execute(update(certificates).where(_is(cluster, serial)).values(state=state.value, ended_at=at))
 
 
-def other_user_of_key(connection: Connection, key_sha256: str, user: str) -> str:
-    """Another user for whom that key was used before, or ""."""
-    row = connection.execute(
-        select(certificates.c.user).where(certificates.c.key_sha256 == key_sha256, certificates.c.user != user).limit(1)
-    ).first()
-    return row.user if row else ""
+def is_of_another_user(connection: Connection, key_sha256: str, user: str) -> bool:
+    """Whether that key was used for another user before."""
+    return bool(connection.execute(_OF_ANOTHER_USER, {"key": key_sha256, "user": user}).scalar_one())
 
 
 def get(store: Store, serial: str, cluster: str = "") -> Certificate | None:

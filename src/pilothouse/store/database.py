@@ -94,6 +94,12 @@ class Store:
                 yield connection
 
     @contextmanager
+    def part(self, connection: Connection) -> Iterator[None]:
+        """A part of a transaction of `write` that an exception undoes alone; the rest can still be committed."""
+        with self._translated(), connection.begin_nested():
+            yield
+
+    @contextmanager
     def _turn(self) -> Iterator[None]:
         """One writer of this process at a time, where the file takes one at all.
 

@@ -22,6 +22,9 @@ from pilothouse.store.database import Store
 from pilothouse.store.schema import ledger
 
 BATCH = 5_000
+# Made once: a statement costs as much to make as to run, and these run for every certificate.
+_APPEND = insert(ledger)
+_HEAD = select(ledger.c.sequence, ledger.c.hash).order_by(ledger.c.sequence.desc()).limit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +48,55 @@ def append(connection: Connection, entry: Entry, at: datetime) -> Recorded:
     could not be stored either.
     """
     recorded = chain.append(_head(connection), entry, at)
-    connection.execute(
-        insert(ledger).values(
-            sequence=recorded.sequence,
-            at=recorded.at,
-            kind=entry.kind,
-            actor=entry.actor,
-            subject=entry.subject,
-            cluster=entry.cluster,
-            text=recorded.text,
-            hash=recorded.hash,
-        )
-    )
+    connection.execute(_APPEND, _values(recorded))
     return recorded
 
 
+class Appending:
+    """Entries that are appended within one transaction: the head is read once, and all are written by `write`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._before: Head | None = None
+        self._made: list[Recorded] = []
+
+    def append(self, entry: Entry, at: datetime) -> None:
+        """The next entry; it is there once `write` was called and the transaction committed."""
+        if self._before is None:
+            self._before = _head(self._connection)
+        previous = self._made[-1].head if self._made else self._before
+        self._made.append(chain.append(previous, entry, at))
+
+    def mark(self) -> int:
+        """What `back_to` wants, to forget what is appended from now on."""
+        return len(self._made)
+
+    def back_to(self, mark: int) -> None:
+        del self._made[mark:]
+
+    def write(self) -> Head | None:
+        """The new head; None where nothing was appended."""
+        if not self._made:
+            return None
+        self._connection.execute(_APPEND, [_values(recorded) for recorded in self._made])
+        return self._made[-1].head
+
+
+def _values(recorded: Recorded) -> dict[str, Any]:
+    return {
+        "sequence": recorded.sequence,
+        "at": recorded.at,
+        "kind": recorded.entry.kind,
+        "actor": recorded.entry.actor,
+        "subject": recorded.entry.subject,
+        "cluster": recorded.entry.cluster,
+        "text": recorded.text,
+        "hash": recorded.hash,
+    }
+
+
 def _head(connection: Connection) -> Head:
-    row = connection.execute(
-        select(ledger.c.sequence, ledger.c.hash).order_by(ledger.c.sequence.desc()).limit(1)
-    ).first()
+    row = connection.execute(_HEAD).first()
     return Head(row.sequence, row.hash) if row else EMPTY
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, or_, select, true, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, insert, or_, select, true, update
 
 from pilothouse.access import locks as machine
 from pilothouse.access.ledger import Entry
@@ -115,12 +115,8 @@ def refuse(connection: Connection, user: str, session: str, key_sha256: str, now
     found = _holding(connection, Kind.USER, user, now)
     if found is not None:
         raise Denied(found.sentence, ASK)
-    same = [certificates.c.key_sha256 == key_sha256]
-    if session:
-        same.append(certificates.c.session == session)
-    its = (certificates.c.serial == locks.c.subject) & (certificates.c.cluster == locks.c.cluster)
-    condition = (locks.c.kind == Kind.CERTIFICATE.value) & _holds(now) & or_(*same)
-    row = connection.execute(select(locks).join(certificates, its).where(condition).limit(1)).mappings().first()
+    given = {"key": key_sha256, "session": session or key_sha256, "now": now}  # a key is no session: it finds none
+    row = connection.execute(_OF_SAME, given).mappings().first()
     if row is not None:
         raise Denied(f"{_lock(row).sentence}, and is not renewed", "log in again and make a new key; or " + ASK)
 
@@ -134,13 +130,32 @@ def require_unlocked(store: Store, names: Iterable[str], now: datetime) -> None:
 
 
 def _holding(connection: Connection, kind: Kind, subject: str, now: datetime) -> Lock | None:
-    condition = (locks.c.kind == kind.value) & (locks.c.subject == subject) & _holds(now)
-    row = connection.execute(select(locks).where(condition).order_by(locks.c.at.desc()).limit(1)).mappings().first()
+    given = {"kind": kind.value, "subject": subject, "now": now}
+    row = connection.execute(_HOLDING, given).mappings().first()
     return _lock(row) if row else None
 
 
-def _holds(now: datetime) -> ColumnElement[bool]:
+def _holds(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     return locks.c.lifted_at.is_(None) & or_(locks.c.until.is_(None), locks.c.until > now)
+
+
+# Made once: a statement costs as much to make as to run, and these run for every certificate.
+_HOLDING = (
+    select(locks)
+    .where(locks.c.kind == bindparam("kind"), locks.c.subject == bindparam("subject"), _holds(bindparam("now")))
+    .order_by(locks.c.at.desc())
+    .limit(1)
+)
+_OF_SAME = (
+    select(locks)
+    .join(certificates, (certificates.c.serial == locks.c.subject) & (certificates.c.cluster == locks.c.cluster))
+    .where(
+        locks.c.kind == Kind.CERTIFICATE.value,
+        _holds(bindparam("now")),
+        or_(certificates.c.key_sha256 == bindparam("key"), certificates.c.session == bindparam("session")),
+    )
+    .limit(1)
+)
 
 
 def _save(connection: Connection, lock: Lock) -> None:

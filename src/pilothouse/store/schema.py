@@ -296,7 +296,7 @@ certificates = Table(
     Column("profile", String(100), nullable=False),
     Column("groups", JSON, nullable=False),
     Column("grant_id", String(20), nullable=False, server_default="", index=True),
-    Column("key_sha256", String(64), nullable=False, index=True),
+    Column("key_sha256", String(64), nullable=False),
     Column("fingerprint", String(64), nullable=False, server_default="", index=True),
     Column("state", String(12), nullable=False),
     Column("asked_at", Moment, nullable=False),
@@ -305,6 +305,8 @@ certificates = Table(
     Column("pem", Text, nullable=False, server_default=""),
     Column("session", String(64), nullable=False, server_default="", index=True),
 )
+
+Index("ix_certificates_key_user", certificates.c.key_sha256, certificates.c.user)
 
 # `subject` is a user's name or a certificate's serial; a lock holds while `lifted_at` is empty and `until` not reached.
 locks = Table(

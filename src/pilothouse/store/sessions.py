@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from pilothouse.store.database import Store
 from pilothouse.store.schema import known_addresses, sessions
@@ -25,6 +25,7 @@ IDLE = timedelta(hours=2)
 LONGEST = timedelta(hours=16)
 TOUCH = timedelta(seconds=60)
 """`seen_at` is written at most this often, so that a page view is no write."""
+_OF_TOKEN = select(sessions).where(sessions.c.id_hash == bindparam("id"))  # made once: it runs for every request
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +98,30 @@ def printable(text: str) -> str:
 
 def find(store: Store, token: str, now: datetime, idle: timedelta = IDLE) -> Session | None:
     """The living session of a token, or None."""
+    with store.read() as connection:
+        found = find_in(connection, token, now, idle)
+    if found is not None:
+        touch(store, found, now)
+    return found
+
+
+def find_in(connection: Connection, token: str, now: datetime, idle: timedelta = IDLE) -> Session | None:
+    """`find` within what is being read; `touch` it afterwards."""
     if not 20 <= len(token) <= 100:
         return None
-    with store.read() as connection:
-        row = connection.execute(select(sessions).where(sessions.c.id_hash == hashed(token))).mappings().first()
+    row = connection.execute(_OF_TOKEN, {"id": hashed(token)}).mappings().first()
     if row is None or row["revoked_at"] is not None or now >= row["expires_at"]:
         return None
     if row["kind"] == "web" and now >= row["seen_at"] + idle:
         return None
-    if now - row["seen_at"] >= TOUCH:
-        with store.write(alone=False) as connection:
-            connection.execute(update(sessions).where(sessions.c.id_hash == row["id_hash"]).values(seen_at=now))
     return _session(row)
+
+
+def touch(store: Store, session: Session, now: datetime) -> None:
+    """Remember that it was used, now and then."""
+    if now - session.seen_at >= TOUCH:
+        with store.write(alone=False) as connection:
+            connection.execute(update(sessions).where(sessions.c.id_hash == session.id).values(seen_at=now))
 
 
 def _session(row: Mapping[Any, Any]) -> Session:

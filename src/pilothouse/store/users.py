@@ -16,7 +16,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from pilothouse.problems import Conflict, Invalid
 from pilothouse.store.database import Store
@@ -28,6 +28,7 @@ MINIMUM = 12
 MAXIMUM = 200
 _hasher = PasswordHasher()
 PERSON, MACHINE = "person", "machine"
+_OF_NAME = select(users).where(users.c.name == bindparam("name"))  # made once: it runs for every request
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,12 @@ def remove(store: Store, name: str, now: datetime) -> None:
 
 def get(store: Store, name: str) -> User | None:
     with store.read() as connection:
-        row = connection.execute(select(users).where(users.c.name == name)).mappings().first()
+        return get_in(connection, name)
+
+
+def get_in(connection: Connection, name: str) -> User | None:
+    """`get` within what is being read."""
+    row = connection.execute(_OF_NAME, {"name": name}).mappings().first()
     return _user(row) if row else None
 
 

@@ -26,10 +26,12 @@ from pilothouse.access.permissions import Action, Decision, Person, may
 from pilothouse.access.words import duration
 from pilothouse.platform.model import AccessProfile, Platform, Scope
 from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest, one_of
-from pilothouse.store import Store, elevations, ledger, sessions
+from pilothouse.store import Connection, Store, elevations, sessions
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
 from pilothouse.store import locks as lock_rows
+from pilothouse.store.group_commit import GroupCommit
+from pilothouse.store.ledger import Appending
 from pilothouse.store.sessions import Session
 from pilothouse.store.users import MACHINE
 from pilothouse.workflows import elevation_state
@@ -91,8 +93,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Issuance:
-    """`platform` gives the declarations as they are now; `exported` is told each new head of the ledger; `look_up`
-    asks the directory, where one is set."""
+    """`platform` gives the declarations as they are now; `exported` is told the head of the ledger after each
+    transaction, of which several issuances may share one; `look_up` asks the directory, where one is set."""
 
     store: Store
     platform: Callable[[], Platform]
@@ -103,6 +105,10 @@ class Issuance:
     pause: Callable[[float], None] = time.sleep
     """Between two looks at whether the worker has bound a request."""
     look_up: LookUp | None = None
+    _together: GroupCommit = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_together", GroupCommit(self.store, self.exported))
 
     @property
     def _people(self) -> People:
@@ -112,10 +118,10 @@ class Issuance:
         """The certificate. Raises `Denied`, `Invalid`, `Conflict` or `Unavailable`; then nothing was handed out."""
         now = self.clock().replace(microsecond=0)  # X.509 knows whole seconds
         platform = self.platform()
-        session = self._people.session(ask.token, now)
+        asking = self._people.asking(ask.token, now)
         grant = self._grant(ask.grant_id) if ask.grant_id else None
         by_name = grant is not None and _is_break_glass(platform, grant)
-        person = self._people.asker(platform, session, by_name)
+        person = self._people.asker(platform, asking, by_name)
         request = parse(ask.csr)
         if grant:
             profile = self._claimable(platform, person, grant, now)
@@ -125,7 +131,7 @@ class Issuance:
             cluster, seconds = ask.cluster, ask.seconds or profile.leaf
             _require(may(person, Action.REQUEST, profile, platform))
             _check_seconds(profile, seconds)
-        renewed_until = _renewed_until(profile, session)
+        renewed_until = _renewed_until(profile, asking.session)
         if renewed_until:
             seconds = _within(profile, renewed_until, seconds, now)
         _check_cluster(platform, profile, cluster)
@@ -224,11 +230,11 @@ class Issuance:
     ) -> None:
         """`bound_for` are the teams for which the worker is to bind the request; None where bindings stand."""
         serial, grant_id, session = str(template.serial), ask.grant_id, sessions.hashed(ask.token)
-        with self.store.write() as connection:
+
+        def record(connection: Connection, entries: Appending) -> None:
             # Here and not earlier: what was locked before the intent is never signed.
             lock_rows.refuse(connection, template.user, session, request.spki_sha256, template.now)
-            other = certificate_rows.other_user_of_key(connection, request.spki_sha256, template.user)
-            if other:
+            if certificate_rows.is_of_another_user(connection, request.spki_sha256, template.user):
                 raise Denied(
                     "this key was used for another user before",
                     "make a new key: `pilothouse access cert` makes one each time",
@@ -242,7 +248,7 @@ class Issuance:
                 if claimed.break_glass:
                     broken = {"profile": profile.name, "serial": serial, "agreed": claimed.decided_by}
                     entry = Entry("break-glass.claimed", template.user, grant_id, cluster, broken)
-                    ledger.append(connection, entry, template.now)
+                    entries.append(entry, template.now)
             certificate_rows.add(
                 connection,
                 certificate_rows.Certificate(
@@ -265,14 +271,14 @@ class Issuance:
                 "profile": profile.name,
                 "request": grant_id,
             } | ({"machine": True} if machine else {})
-            recorded = ledger.append(
-                connection, Entry("certificate.intent", template.user, serial, cluster, data), template.now
-            )
-        self.exported(recorded.head)
+            entries.append(Entry("certificate.intent", template.user, serial, cluster, data), template.now)
+
+        self._together.write(record)
 
     def _record_failure(self, template: Template, cluster: str, grant_id: str, why: str, now: datetime) -> None:
         serial = str(template.serial)
-        with self.store.write() as connection:
+
+        def record(connection: Connection, entries: Appending) -> None:
             certificate_rows.end(connection, cluster, serial, certificate_rows.State.FAILED, now)
             if grant_id:
                 grant = grant_rows.locked(connection, grant_id)
@@ -281,27 +287,27 @@ class Issuance:
                         grant, state=State.APPROVED, claimed_at=None, serial="", deadline=now + grants.CLAIM_WITHIN
                     )
                     grant_rows.save(connection, reopened)
-            recorded = ledger.append(
-                connection, Entry("certificate.failed", template.user, serial, cluster, {"why": why}), now
-            )
-        self.exported(recorded.head)
+            entries.append(Entry("certificate.failed", template.user, serial, cluster, {"why": why}), now)
+
+        self._together.write(record)
 
     def _record_issued(self, issued: Issued, intent: str, now: datetime) -> None:
         """Vault chooses serials itself: `intent` is the one under which the intent was recorded."""
-        with self.store.write() as connection:
+        data = {
+            "fingerprint": issued.fingerprint,
+            "not_after": issued.not_after.isoformat(),
+            "profile": issued.profile,
+            "request": issued.grant_id,
+        } | ({"intent": intent} if intent != issued.serial else {})
+        entry = Entry("certificate.issued", issued.user, issued.serial, issued.cluster, data)
+
+        def record(connection: Connection, entries: Appending) -> None:
             certificate_rows.issued(
                 connection, issued.cluster, intent, issued.fingerprint, issued.not_after, issued.pem, issued.serial
             )
-            data = {
-                "fingerprint": issued.fingerprint,
-                "not_after": issued.not_after.isoformat(),
-                "profile": issued.profile,
-                "request": issued.grant_id,
-            } | ({"intent": intent} if intent != issued.serial else {})
-            recorded = ledger.append(
-                connection, Entry("certificate.issued", issued.user, issued.serial, issued.cluster, data), now
-            )
-        self.exported(recorded.head)
+            entries.append(entry, now)
+
+        self._together.write(record)
 
 
 def _profile(platform: Platform, name: str) -> AccessProfile:

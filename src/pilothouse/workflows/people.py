@@ -17,6 +17,7 @@ from pilothouse.platform.model import Platform
 from pilothouse.problems import Denied, Unavailable
 from pilothouse.store import Store, locks, sessions, users
 from pilothouse.store.sessions import Session
+from pilothouse.store.users import User
 
 
 class Known(Protocol):
@@ -33,38 +34,48 @@ LookUp = Callable[[str], Known | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """A living session, and the account of its user at that moment; None for a person of the directory."""
+
+    session: Session
+    account: User | None
+
+
+@dataclass(frozen=True, slots=True)
 class People:
     """`look_up` is None where no directory is set; who logged in by another way then keeps the groups of the login."""
 
     store: Store
     look_up: LookUp | None = None
 
-    def asker(self, platform: Platform, session: Session, by_name: bool = False) -> Person:
+    def asker(self, platform: Platform, asking: Asking, by_name: bool = False) -> Person:
         """Whose session that is, with their groups of now. `Denied` or `Unavailable`.
 
         `by_name` is for what groups do not decide: a directory that does not answer is no hindrance then.
         """
+        session, account = asking.session, asking.account
         user = session.user
-        account = users.get(self.store, user.name)
         if (session.kind == users.MACHINE) != (account is not None and account.is_machine):
             raise Denied(f"this token is not of {user.name} as it is now", "get a new one")
         if account is not None and account.is_machine:
             if account.disabled:
                 raise Denied(f"machine {account.name} is closed")
             return machine_of(platform, account.name, account.profiles, account.team)
-        groups = self.groups(user.name, user.groups, by_name)
+        groups = self._groups(user.name, account, user.groups, by_name)
         return person_of(platform, user.name, groups, user.display_name, user.email)
 
-    def session(self, token: str, now: datetime) -> Session:
-        """The living session of that token; `Denied` where there is none."""
-        found = sessions.find(self.store, token, now)
+    def asking(self, token: str, now: datetime) -> Asking:
+        """The living session of that token, and the account it is of; `Denied` where there is none."""
+        with self.store.read() as connection:
+            found = sessions.find_in(connection, token, now)
+            account = users.get_in(connection, found.user.name) if found else None
         if found is None:
             raise Denied("the session has ended", "log in again: `pilothouse access login`")
-        return found
+        sessions.touch(self.store, found, now)
+        return Asking(found, account)
 
-    def groups(self, name: str, at_login: frozenset[str], by_name: bool = False) -> frozenset[str]:
+    def _groups(self, name: str, account: User | None, at_login: frozenset[str], by_name: bool) -> frozenset[str]:
         """The groups as they are now: of the account, else of the directory, else those of the login."""
-        account = users.get(self.store, name)
         if account is not None:
             if account.disabled:
                 raise Denied(f"the account {name} is closed")

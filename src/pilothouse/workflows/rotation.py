@@ -97,7 +97,7 @@ class Rotations:
         return self._seen(platform, cluster)
 
     def _administrator(self, platform: Platform, token: str) -> Person:
-        person = self.people.asker(platform, self.people.session(token, self.clock()))
+        person = self.people.asker(platform, self.people.asking(token, self.clock()))
         decision = may(person, Action.ADMINISTER, None, platform)
         if not decision:
             raise Denied(decision.why, f"ask {', '.join(decision.whom_to_ask)}" if decision.whom_to_ask else "")
