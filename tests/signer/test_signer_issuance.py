@@ -85,6 +85,16 @@ def test_the_intent_is_recorded_before_and_the_outcome_after(world, issuance):
     assert (row.state, row.serial, row.pem) == ("issued", issued.serial, issued.pem)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"), [("192.0.2.7", "192.0.2.7"), ("", ""), ("x" * 65, ""), ("192.0.2.7\nforged", "")]
+)
+def test_the_address_that_asked_is_recorded_where_it_can_be_one(world, issuance, said, kept):
+    issued = issuance.issue(ask(world, address=said))
+    assert certificate_rows.get(world.store, issued.serial).address == kept
+    intent, _ = ledger.everything(world.store)
+    assert intent.entry.data.get("address", "") == kept
+
+
 def test_nothing_of_the_request_but_its_key_is_signed(world, issuance):
     smuggling = csr(key("alice"), "system:admin", x509.SubjectAlternativeName([x509.DNSName("root")]))
     leaf = load(issuance.issue(ask(world, csr=smuggling)).pem)

@@ -232,3 +232,39 @@ def test_windows_that_are_over_are_removed(store: Store) -> None:
     limits.hit(store, limits.Limit("try", 1, timedelta(minutes=1)), "alice", NOW)
     assert limits.purge(store, NOW) == 0
     assert limits.purge(store, NOW + timedelta(minutes=1)) == 1
+
+
+def test_portions_give_out_no_more_than_the_limit_and_write_seldom(store: Store) -> None:
+    limit = limits.Limit("try", 25, timedelta(minutes=15))
+    portals = [limits.Portions(limit, 10) for _ in range(2)]
+    found = [portals[turn % 2].hit(store, "alice", NOW).allowed for turn in range(60)]
+    assert sum(found) == 25
+    assert portals[0].hit(store, "bob", NOW).allowed
+    assert not limits.hit(store, limit, "alice", NOW).allowed
+    later = NOW + timedelta(minutes=15)
+    assert [portals[0].hit(store, "alice", later).allowed for _ in range(26)] == [True] * 25 + [False]
+
+
+def test_a_portion_serves_without_the_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    portions = limits.Portions(limits.Limit("try", 100, timedelta(minutes=15)), 10)
+    assert portions.hit(store, "alice", NOW).allowed
+    monkeypatch.setattr(store, "write", None)
+    assert all(portions.hit(store, "alice", NOW).allowed for _ in range(9))
+    with pytest.raises(TypeError):
+        portions.hit(store, "alice", NOW)
+
+
+def test_portions_at_the_same_moment_are_all_counted(store: Store) -> None:
+    portions = limits.Portions(limits.Limit("try", 35, timedelta(minutes=15)), 10)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: portions.hit(store, "alice", NOW).allowed, range(100)))
+    assert sum(found) == 35
+
+
+def test_portions_forget_windows_that_are_over(store: Store) -> None:
+    portions = limits.Portions(limits.Limit("try", 10, timedelta(minutes=1)), 5, most=2)
+    for name in ("a", "b", "c", "d"):
+        assert portions.hit(store, name, NOW).allowed
+    assert set(portions._left) == {"a", "b"}
+    assert portions.hit(store, "e", NOW + timedelta(minutes=1)).allowed
+    assert set(portions._left) == {"e"}

@@ -43,10 +43,12 @@ class SignerClient:
         seconds: int = 0,
         team: str = "",
         vault_token: str = "",
+        address: str = "",
     ) -> Issued:
         """A certificate for a profile on a cluster, or for a request that was approved.
 
-        `vault_token` is the engineer's own at the cluster's Vault, where that signs.
+        `vault_token` is the engineer's own at the cluster's Vault, where that signs; `address` is from where they ask,
+        which is recorded and decides nothing.
 
         Raises what the signer answers (`Denied`, `Invalid`, `Conflict`), or `Unavailable`.
         """
@@ -61,6 +63,7 @@ class SignerClient:
                 "seconds": seconds,
                 "team": team,
                 "vault": vault_token,
+                "address": address,
             }
         )
         try:

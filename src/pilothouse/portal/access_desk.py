@@ -9,10 +9,9 @@ from flask import g, request
 from pilothouse.access.certificates import Issued
 from pilothouse.clients.signer import SignerClient
 from pilothouse.portal import auth
-from pilothouse.portal.frame import Portal, address, me, now, portal, store
+from pilothouse.portal.frame import Portal, address, portal, store
 from pilothouse.portal.telling import notifier
 from pilothouse.problems import Denied
-from pilothouse.store import events
 from pilothouse.workflows.access import Desk, Signer
 
 SOCKET = "signer.sock"
@@ -31,7 +30,7 @@ def signer_of(state: Portal) -> Signer:
 
 
 def desk() -> Desk:
-    return Desk(store(), signer_of(portal()), notifier(), new_id, request.host_url.rstrip("/"))
+    return Desk(store(), signer_of(portal()), notifier(), new_id, request.host_url.rstrip("/"), caller=address())
 
 
 def token() -> str:
@@ -43,8 +42,6 @@ def token() -> str:
 
 
 def issued(result: Issued) -> Issued:
-    """Counted and logged."""
+    """Counted; the ledger has it already."""
     portal().metrics.issued.labels(result.cluster, result.profile).inc()
-    message = f"a certificate for {result.profile} on {result.cluster}"
-    events.record(store(), events.Event(now(), "certificate.issued", me().user, result.serial, message, address()))
     return result

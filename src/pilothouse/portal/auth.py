@@ -45,7 +45,6 @@ MACHINE_MAY = frozenset(("api_access.certificate", "api_access.profiles"))
 PER_USER = limits.Limit("login-user", 4, timedelta(minutes=15))
 """Below the lockout of the directories behind us (Vault's is 5 in 15 minutes)."""
 PER_ADDRESS = limits.Limit("login-address", 30, timedelta(minutes=15))
-WRITES = limits.Limit("writes", 120, timedelta(minutes=1))
 
 
 class TooMany(PilothouseError):
@@ -260,7 +259,7 @@ def guard() -> BaseResponse | None:
             csrf.protect()
         who = maybe_me()
         if who is not None:
-            allowance = limits.hit(store(), WRITES, who.user, now())
+            allowance = portal().writes.hit(store(), who.user, now())
             if not allowance.allowed:
                 raise TooMany(allowance.retry_after)
     return None

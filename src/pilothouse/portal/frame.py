@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from flask import current_app, g, request
 from pilothouse.access.permissions import Action, Decision, Person, Subject
 from pilothouse.access.permissions import may as decide
 from pilothouse.problems import Denied
-from pilothouse.store import Store
+from pilothouse.store import Store, limits
 from pilothouse.store.sessions import Session
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class Settings:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+WRITES = limits.Limit("writes", 120, timedelta(minutes=1))
+
+
 @dataclass
 class Portal:
     """Everything that lives as long as the application does."""
@@ -77,6 +80,8 @@ class Portal:
     metrics: Metrics
     nav: tuple[NavItem, ...] = ()
     panels: tuple[Callable[[], HomePanel | None], ...] = ()
+    writes: limits.Portions = field(default_factory=lambda: limits.Portions(WRITES, 10))
+    """How much one person changes, counted without a write to the database for each change."""
     backends: dict[str, Callable[[], str]] = field(default_factory=dict)
     """Name → a function that says in one phrase how that backend is, or raises `Unavailable`; for `/readyz`."""
 

@@ -39,7 +39,7 @@ class ServerOptions:
     tls_cert: str = ""
     tls_key: str = ""
     trusted_proxies: tuple[str, ...] = ()
-    threads: int = 8
+    threads: int = 16
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

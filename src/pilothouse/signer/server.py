@@ -1,6 +1,7 @@
 """The socket: one JSON object per line, one answer per line.
 
-    {"op": "sign", "token": …, "csr": …, "profile": …, "cluster": …, "grant": …, "seconds": …, "team": …, "vault": …}
+    {"op": "sign", "token": …, "csr": …, "profile": …, "cluster": …, "grant": …, "seconds": …, "team": …, "vault": …,
+     "address": …}
     {"op": "authority", "cluster": …}      what the cluster's API servers are to trust
     {"op": "self-test", "cluster": …}
     {"op": "rotation", "token": …, "cluster": …}
@@ -117,6 +118,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
                     seconds=_number(message, "seconds"),
                     team=_text(message, "team"),
                     vault_token=_text(message, "vault"),
+                    address=_text(message, "address"),
                 )
                 return {"issued": self.issuance.issue(ask).to_dict()}
             case "authority":

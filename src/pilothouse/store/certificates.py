@@ -40,6 +40,8 @@ class Certificate:
     pem: str = ""
     session: str = ""
     """The id (hash) of the session that it was signed for."""
+    address: str = ""
+    """From where it was asked for, as the portal says."""
 
     def is_alive(self, now: datetime) -> bool:
         """Issued, not given back and not at its end."""
@@ -75,6 +77,7 @@ def add(connection: Connection, certificate: Certificate) -> None:
         "asked_at": certificate.asked_at,
         "not_after": certificate.not_after,
         "session": certificate.session,
+        "address": certificate.address,
     }
     connection.execute(_ADD, values)
 
@@ -209,4 +212,5 @@ def _certificate(row: Any) -> Certificate:
         row["ended_at"],
         row["pem"],
         row["session"],
+        row["address"],
     )

@@ -304,6 +304,7 @@ certificates = Table(
     Column("ended_at", Moment),
     Column("pem", Text, nullable=False, server_default=""),
     Column("session", String(64), nullable=False, server_default="", index=True),
+    Column("address", String(64), nullable=False, server_default=""),
 )
 
 Index("ix_certificates_key_user", certificates.c.key_sha256, certificates.c.user)

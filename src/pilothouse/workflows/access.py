@@ -44,6 +44,7 @@ class Signer(Protocol):
         seconds: int = 0,
         team: str = "",
         vault_token: str = "",
+        address: str = "",
     ) -> Issued: ...
 
     def authority(self, cluster: str) -> str: ...
@@ -73,7 +74,8 @@ class Nobody:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the use cases work with. `new_id` makes the id of a request, `address` is the portal's for links."""
+    """What the use cases work with. `new_id` makes the id of a request, `address` is the portal's for links, `caller`
+    the network address of who asks."""
 
     store: Store
     signer: Signer
@@ -82,6 +84,7 @@ class Desk:
     address: str = ""
     pause: Callable[[float], None] = time.sleep
     """Between two looks at whether the worker has removed a binding."""
+    caller: str = ""
 
 
 # ---------------------------------------------------------------- what may I have
@@ -140,7 +143,14 @@ def certificate(
 ) -> Issued:
     """A certificate for a standing profile; the signer decides. Where Vault signs, with the engineer's own token."""
     return desk.signer.sign(
-        token, csr, profile=profile, cluster=cluster, seconds=seconds, team=team, vault_token=vault_token
+        token,
+        csr,
+        profile=profile,
+        cluster=cluster,
+        seconds=seconds,
+        team=team,
+        vault_token=vault_token,
+        address=desk.caller,
     )
 
 
@@ -193,7 +203,7 @@ def api_server(platform: Platform, cluster: str) -> ApiServer:
 
 def claim(desk: Desk, platform: Platform, token: str, grant_id: str, csr: str) -> Issued:
     """The certificate of an approved request; the signer decides, once. That of a break-glass is told to everybody."""
-    found = desk.signer.sign(token, csr, grant_id=grant_id)
+    found = desk.signer.sign(token, csr, grant_id=grant_id, address=desk.caller)
     grant = grant_rows.get(desk.store, grant_id)
     if grant and grant.break_glass:
         tell_everybody(desk, platform, grant, "claimed")

@@ -78,7 +78,8 @@ class Ask:
 
     `seconds` 0 means as long as the profile gives by itself. `token` is that of the engineer's session, `vault_token`
     their own at the cluster's Vault, which is used for this request and kept nowhere. `team` narrows a profile that
-    holds in teams' namespaces to one of them.
+    holds in teams' namespaces to one of them. `address` is from where it was asked, as the portal says: it is recorded
+    and decides nothing.
     """
 
     token: str = field(repr=False)
@@ -89,6 +90,12 @@ class Ask:
     seconds: int = 0
     team: str = ""
     vault_token: str = field(default="", repr=False)
+    address: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The address as it can be recorded; "" where it is none."""
+        return self.address if len(self.address) <= 64 and self.address.isprintable() else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,15 +269,20 @@ class Issuance:
                     not_after=template.not_after,
                     grant_id=grant_id,
                     session=session,
+                    address=ask.origin,
                 ),
             )
-            data = {
+            data: dict[str, object] = {
                 "groups": list(template.groups),
                 "key": request.spki_sha256,
                 "not_after": template.not_after.isoformat(),
                 "profile": profile.name,
                 "request": grant_id,
-            } | ({"machine": True} if machine else {})
+            }
+            if machine:
+                data["machine"] = True
+            if ask.origin:
+                data["address"] = ask.origin
             entries.append(Entry("certificate.intent", template.user, serial, cluster, data), template.now)
 
         self._together.write(record)

@@ -66,7 +66,7 @@ def activities(store: Store, platform: Platform, now: datetime) -> list[Activity
     since = now - WINDOW
     collect = _Collect(platform)
     issued = certificate_rows.since(store, since)
-    claimed = {event.subject: event.address for event in _events(store, "certificate.issued", since)}
+    claimed = {item.serial: item.address for item in issued}
     by_print = {item.fingerprint: item for item in issued if item.fingerprint}
     found = [
         collect.made(Activity(event.at, event.actor, Act.LOGIN, event.address))
