@@ -28,6 +28,7 @@ QUESTIONS = {
     "portal": "the portal's pages at 2,000 services while 10,000 alerts fire",
     "unusual": "attacks found, and innocent days paged, in 60 generated days of 240 people and 120 workloads",
     "issuance": "certificates by the embedded authority, beside raw signing",
+    "vault": "certificates by a real Vault through the portal, beside the same Vault asked straight",
 }
 FOLDER = Path(__file__).parents[1] / "build" / "bench"
 

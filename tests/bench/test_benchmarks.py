@@ -44,7 +44,19 @@ def test_every_file_that_answers_is_a_question(root: Path, frame: ModuleType) ->
     assert [name for name in found if f"`{name}.py`" not in said] == []
 
 
-@pytest.mark.parametrize("question", ["render", "snapshot", "netpol", "writer", "portal", "issuance", "unusual"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        "render",
+        "snapshot",
+        "netpol",
+        "writer",
+        "portal",
+        "issuance",
+        "unusual",
+        pytest.param("vault", marks=pytest.mark.real),
+    ],
+)
 def test_question(frame: ModuleType, question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "results.json"
     assert frame.main([question, "--scale", "tiny", "--out", str(out)]) == 0

@@ -222,3 +222,39 @@ def test_a_real_vault_that_is_sealed_and_opened_again(vault: Any) -> None:
         client.read("sys/mounts")
     own.unseal()
     assert "sys/" in (client.read("sys/mounts") or {})
+
+
+def test_connections_are_used_again_and_tokens_are_not() -> None:
+    connections, tokens = set(), []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_arguments: Any) -> None:
+            return None
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            connections.add(self.client_address)
+            tokens.append(self.headers.get("X-Vault-Token"))
+            body = json.dumps({"data": {"certificate": "pem"}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Set-Cookie", "session=of-somebody")
+            self.end_headers()
+            self.wfile.write(body)
+            assert "Cookie" not in self.headers
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        client = VaultClient(Endpoint(f"http://127.0.0.1:{server.server_address[1]}"))
+        for token in ("hvs.alice", "hvs.bob", ""):
+            assert client.sign(token, "pki-dev", "developer", csr(key("alice")), "alice", 3600) == "pem"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert len(connections) == 1
+    assert tokens == ["hvs.alice", "hvs.bob", None]

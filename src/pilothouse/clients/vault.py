@@ -2,8 +2,8 @@
 
 hvac and urllib3 collapse `..` in a path before it is sent, so a user called `../../token/create` would reach another
 part of the API: every name is checked here before it becomes a part of a path. Nothing comes from the environment: no
-ambient token, no proxy, no address, no netrc. Redirects are not followed. Each request is a client of its own with
-the token it was given, so that no two engineers ever share one.
+ambient token, no proxy, no address, no netrc. Redirects are not followed. Each request is a session of its own with
+the token it was given, so that no two engineers ever share one; what they share is connections, which know no token.
 
 https://developer.hashicorp.com/vault/api-docs
 """
@@ -22,11 +22,13 @@ from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, Unav
 
 if TYPE_CHECKING:
     import requests
+    from requests.adapters import HTTPAdapter
 
 Value = TypeVar("Value")
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
+KEPT_CONNECTIONS = 32
 MAX_ANSWER = 8 * 1024 * 1024
 _READS = Retry(attempts=2, first=0.2, longest=0.5, budget=1.0)
 
@@ -67,6 +69,7 @@ class VaultClient:
         self._ca_file = endpoint.ca_file
         self._token = token
         self._timeout = (connect, read)
+        self._connections: HTTPAdapter | None = None
 
     def __repr__(self) -> str:
         return f"VaultClient({self.url})"
@@ -259,6 +262,7 @@ class VaultClient:
         with requests.Session() as session:
             session.trust_env = False
             session.verify = self._ca_file or True
+            session.mount(self.url, self._shared())
             adapter = RawAdapter(
                 base_uri=self.url,
                 token=token,
@@ -274,8 +278,11 @@ class VaultClient:
                     stream=True,
                     **({} if body is None else {"json": dict(body), "headers": {"Content-Type": kind}}),
                 )
-                # Read here, within the time-outs and a limit; the session is closed when this returns.
+                # Read here, within the time-outs and a limit.
                 content = response.raw.read(MAX_ANSWER + 1, decode_content=True)
+                if len(content) > MAX_ANSWER:
+                    response.raw.close()  # the rest of it would be the next one's answer
+                response.raw.release_conn()
             except (requests.exceptions.SSLError, OSError) as failure:
                 raise self._away(failure) from failure
             except Exception as failure:
@@ -286,6 +293,18 @@ class VaultClient:
                 raise Unavailable(f"Vault at {self.url} answered with more than {MAX_ANSWER >> 20} MiB")
             response._content = content
             return response
+
+    def _shared(self) -> HTTPAdapter:
+        """The connections that wait for another request. They outlive the session of one, which has the token."""
+        if self._connections is None:
+            from requests.adapters import HTTPAdapter
+
+            class Shared(HTTPAdapter):
+                def close(self) -> None:
+                    """That a session ends closes nothing."""
+
+            self._connections = Shared(pool_maxsize=KEPT_CONNECTIONS)
+        return self._connections
 
     def _away(self, failure: Exception) -> Unavailable:
         import requests

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from pilothouse.access.certificates import Template
 from pilothouse.clients.vault import VaultClient
-from pilothouse.platform.model import Cluster, Platform
+from pilothouse.platform.model import Cluster, Endpoint, Platform
 from pilothouse.problems import Invalid, Unavailable, one_of
 from pilothouse.signer.keys import publish
 from pilothouse.workflows.issuance import Authorities, Voucher
@@ -32,11 +32,12 @@ class VaultAuthorities:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], tuple[float, x509.Certificate]] = {}
+        self._clients: dict[Endpoint, VaultClient] = {}
 
     def certificate(self, cluster: str) -> x509.Certificate:
         """The PKI mount's own certificate; `Unavailable` where Vault does not answer or has none."""
         declared = self._declared(cluster)
-        client, mount = _client(declared), declared.authority.mount
+        client, mount = self._client(declared), declared.authority.mount
         with self._lock:
             since, known = self._known.get((client.url, mount), (0.0, None))
         if known is not None and self._monotonic() - since < CA_SECONDS:
@@ -64,10 +65,22 @@ class VaultAuthorities:
     def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
         """The leaf that Vault signed for the holder of the voucher's token. What it says is verified by the caller."""
         declared = self._declared(cluster)
-        client = _client(declared)
+        client = self._client(declared)
         seconds = int((template.not_after - template.now).total_seconds())
         text = client.sign(voucher.token, declared.authority.mount, voucher.role, voucher.csr, template.user, seconds)
         return _parsed(text, client.url)
+
+    def _client(self, cluster: Cluster) -> VaultClient:
+        """One for each address, so that its connections are used again."""
+        endpoint = cluster.servers.vault
+        if endpoint is None:
+            raise Unavailable(
+                f"the authority of cluster {cluster.name} is vault, and no Vault is declared for it",
+                "declare `servers.vault`; pilothouse never falls back to another authority",
+            )
+        bare = Endpoint(endpoint.url, ca_file=endpoint.ca_file)
+        known = self._clients.get(bare)
+        return known or self._clients.setdefault(bare, VaultClient(bare))
 
     def _declared(self, cluster: str) -> Cluster:
         clusters = self._platform().clusters
@@ -96,16 +109,6 @@ class ByBackend:
     def _of(self, cluster: str) -> Authorities:
         declared = self._platform().clusters.get(cluster)
         return self._vault if declared is not None and declared.authority.backend == "vault" else self._embedded
-
-
-def _client(cluster: Cluster) -> VaultClient:
-    endpoint = cluster.servers.vault
-    if endpoint is None:
-        raise Unavailable(
-            f"the authority of cluster {cluster.name} is vault, and no Vault is declared for it",
-            "declare `servers.vault`; pilothouse never falls back to another authority",
-        )
-    return VaultClient(endpoint)
 
 
 def _parsed(text: str, url: str) -> x509.Certificate:
