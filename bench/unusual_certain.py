@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ CODES = {
     "signature past the portal": "access/signed-past-portal",
     "use after give-back": "access/used-after-end",
     "use after the account was closed": "access/used-after-end",
+    "shell that outlives its certificate": "access/open-past-end",
+    "watch open past the give-back": "access/open-past-end",
     "name of Kubernetes' own": "access/system-name-used",
     "binding changed outside": "access/binding-changed-outside",
     "hours cut from the log": "access/audit-gap",
@@ -121,6 +124,15 @@ class _Logs:
         self.cluster.append((at, json.dumps(line).encode()))
         return audit_id
 
+    def open(self, user: str, at: datetime, print_: str, until: datetime | None, **more: Any) -> str:
+        """A request that stays open until then; None: no end of it is in the log."""
+        audit_id = self.hex(32)
+        self.use(user, at, print_, stage="ResponseStarted", auditID=audit_id, **more)
+        if until is not None:
+            line = json.loads(self.cluster[-1][1]) | {"stage": "ResponseComplete", "stageTimestamp": until.isoformat()}
+            self.cluster.append((until, json.dumps(line).encode()))
+        return audit_id
+
     def noise(self, at: datetime) -> None:
         """The cluster's own talk: a node's lease, and a look at a token in Vault."""
         asked = {
@@ -162,6 +174,8 @@ def _normal(logs: _Logs, people: int, days: int) -> None:
             print_ = logs.sign(user, at)
             for _ in range(3):
                 logs.use(user, at + timedelta(minutes=logs.rng.randrange(1, 500)), print_)
+            begun = at + timedelta(minutes=logs.rng.randrange(1, 500))
+            logs.open(user, begun, print_, begun + timedelta(minutes=logs.rng.randrange(1, 60)), verb="watch")
 
 
 def _judged(logs: _Logs, days: int, times: int) -> tuple[Counter[str], Counter[str], int, int, float]:
@@ -220,6 +234,7 @@ def _attack(logs: _Logs, store: Store, days: int, times: int) -> list[tuple[str,
         logs.sign(f"past-{number}", at, recorded=False)
         marks.append(("signature past the portal", f"past-{number} "))
         marks += _after_the_end(logs, store, number, at)
+        marks += _open_too_long(logs, number, at)
         masters = logs.use(f"root-{number}", at, logs.hex(64), ("system:masters",))
         marks.append(("name of Kubernetes' own", masters))
         what = {"apiGroup": "rbac.authorization.k8s.io", "resource": "clusterrolebindings", "name": "ph:developer"}
@@ -235,9 +250,22 @@ def _attack(logs: _Logs, store: Store, days: int, times: int) -> list[tuple[str,
     return marks
 
 
-def _after_the_end(logs: _Logs, store: Store, number: int, at: datetime) -> Iterator[tuple[str, str]]:
-    from dataclasses import replace
+def _open_too_long(logs: _Logs, number: int, at: datetime) -> Iterator[tuple[str, str]]:
+    """Every second one is open still, as far as the log goes."""
+    print_ = logs.sign(f"shell-{number}", at)
+    into = {"resource": "pods", "subresource": "exec", "namespace": "payments", "name": "api-0"}
+    logs.certificates[-1] = replace(logs.certificates[-1], not_after=at + timedelta(hours=1))
+    until = None if number % 2 else at + timedelta(hours=2)
+    opened = logs.open(f"shell-{number}", at + timedelta(minutes=9), print_, until, objectRef=into, verb="create")
+    yield "shell that outlives its certificate", opened
+    print_ = logs.sign(f"watcher-{number}", at)
+    logs.certificates[-1] = replace(logs.certificates[-1], ended_at=at + timedelta(minutes=20))
+    until = None if number % 2 else at + timedelta(minutes=50)
+    opened = logs.open(f"watcher-{number}", at + timedelta(minutes=5), print_, until, verb="watch")
+    yield "watch open past the give-back", opened
 
+
+def _after_the_end(logs: _Logs, store: Store, number: int, at: datetime) -> Iterator[tuple[str, str]]:
     print_ = logs.sign(f"back-{number}", at)
     given = logs.certificates[-1]
     logs.certificates[-1] = replace(given, ended_at=at + timedelta(minutes=5))

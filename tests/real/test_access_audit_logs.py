@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,34 @@ def test_what_goes_past_the_portal_is_found(day: Day, logs: Logs) -> None:
     thread = _show(day, str(leaf.serial_number))
     assert thread["certificate"] is None
     assert [item["verb"] for item in thread["done"] if item["resource"] == "pods"] == ["list"]
+
+
+def test_a_watch_that_outlives_its_give_back_is_found(day: Day, logs: Logs) -> None:
+    """Rights are looked at when a request begins: who watches goes on watching, and the log shows until when."""
+    day.login("alice")
+    day.cert("developer", "--team", "payments")
+    namespace = day.namespaces["payments"]
+    held = _held(day)
+    taken = _kubeconfig(day, "watching", held["key"], held["certificate"])
+    url = f"/api/v1/namespaces/{namespace}/pods?watch=1"
+    command = [str(testbed.program("kubectl")), "--kubeconfig", str(taken), "get", "--raw", url]
+    watching = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(2)
+        assert watching.poll() is None
+        day.run("access", "give-back", held["serial"])
+        _wait(7)
+        assert watching.poll() is None, "it goes on"
+    finally:
+        watching.terminate()
+        watching.wait()
+    _wait(2)
+    imported = _import(day, logs, 1)
+    (open_,) = _found(imported, "open-past-end")
+    assert open_.startswith(f"a watch of alice on {day.site.name}, watch of pods {namespace}/")
+    assert f"with the certificate {held['serial']} and stayed open after the certificate was given back" in open_
+    assert "UTC, until 20" in open_
+    assert _found(imported, "used-after-end") == []
 
 
 def test_what_vault_refuses_is_kept_with_who_asked(day: Day, logs: Logs) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from pilothouse.access.audit import streams
 from pilothouse.access.audit.model import ClusterRecord, Kind, Span, VaultRecord
 from pilothouse.access.audit.spans import merged
 from pilothouse.store.certificates import State
@@ -121,6 +122,7 @@ def _values(kept: KeptVault | KeptCluster) -> dict[str, Any]:
         "ours": kept.ours,
         "system": kept.system,
         "changes": kept.changes,
+        "stream": bool(streams.kind_of(event)),
     }
 
 
@@ -212,7 +214,7 @@ def _first(store: Store, where: ColumnElement[bool], by: tuple[Any, ...]) -> tup
     ranked: Subquery = select(audit_cluster, number).where(where).subquery()
     with store.read() as connection:
         rows = connection.execute(select(ranked).where(ranked.c.number == 1).order_by(ranked.c.at)).mappings()
-        return tuple(_cluster_record(row) for row in rows)
+        return tuple(cluster_record(row) for row in rows)
 
 
 def unknown_signatures(store: Store, cluster: str, before: datetime) -> tuple[VaultRecord, ...]:
@@ -294,7 +296,7 @@ def event(store: Store, audit_id: str) -> tuple[tuple[str, ClusterRecord], ...]:
     c = audit_cluster.c
     with store.read() as connection:
         rows = connection.execute(select(audit_cluster).where(c.audit_id == audit_id).order_by(c.at).limit(20))
-        return tuple((row["cluster"], _cluster_record(row)) for row in rows.mappings())
+        return tuple((row["cluster"], cluster_record(row)) for row in rows.mappings())
 
 
 def vault_thread(store: Store, request_id: str = "", serial: str = "") -> tuple[VaultRecord, ...]:
@@ -365,7 +367,7 @@ def uses(store: Store, since: datetime) -> Iterator[Use]:
                 func.sum(case((c.code.in_((401, 403)), 1), else_=0)),
             )
             .where(c.ours, c.at >= since)
-            .group_by(_micro(c.at) // _HOUR, c.user, c.cluster, c.address, c.agent, c.fingerprint)
+            .group_by(in_microseconds(c.at) // _HOUR, c.user, c.cluster, c.address, c.agent, c.fingerprint)
         )
         for row in rows:
             yield Use(*row)
@@ -386,13 +388,13 @@ def reads(store: Store, since: datetime) -> Iterator[tuple[datetime, str, str, s
                 func.count(distinct(case((v.error != "", v.request_id)))),
             )
             .where(v.workload, v.operation == "read", v.at >= since)
-            .group_by(_micro(v.at) // (24 * _HOUR), v.user, v.cluster, v.address, v.path)
+            .group_by(in_microseconds(v.at) // (24 * _HOUR), v.user, v.cluster, v.address, v.path)
         )
         for row in rows:
             yield tuple(row)
 
 
-def _micro(column: Any) -> Any:
+def in_microseconds(column: Any) -> Any:
     """The moment as the number that it is kept as."""
     from sqlalchemy import BigInteger, type_coerce
 
@@ -408,7 +410,8 @@ def purge(store: Store, now: datetime, keep: timedelta = timedelta(days=90)) -> 
         return gone
 
 
-def _cluster_record(row: Any) -> ClusterRecord:
+def cluster_record(row: Any) -> ClusterRecord:
+    """The record that a row is of."""
     return ClusterRecord(
         audit_id=row["audit_id"],
         stage=row["stage"],

@@ -373,6 +373,14 @@ audit_cluster = Table(
     Column("ours", Boolean, nullable=False),
     Column("system", Boolean, nullable=False),
     Column("changes", Boolean, nullable=False),
+    Column("stream", Boolean, nullable=False, server_default=false()),
+)
+Index(
+    "ix_audit_cluster_stream",
+    audit_cluster.c.cluster,
+    audit_cluster.c.fingerprint,
+    sqlite_where=text("stream = 1"),
+    postgresql_where=text("stream"),
 )
 Index("ix_audit_cluster_fingerprint_at", audit_cluster.c.fingerprint, audit_cluster.c.at)
 

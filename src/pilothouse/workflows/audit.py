@@ -26,6 +26,7 @@ from pilothouse.store import audit as rows
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store.audit import KeptCluster, KeptVault, Summary
 from pilothouse.store.certificates import Certificate
+from pilothouse.workflows.audit_streams import open_late
 from pilothouse.workflows.rendering import Opened
 
 SOURCE = "audit"
@@ -186,6 +187,7 @@ def certain_findings(
         *certain.past_portal(cluster, rows.unknown_signatures(store, cluster, now - certain.SETTLE)),
         *certain.hidden_serials(cluster, hidden),
         *certain.used_late(cluster, _late(store, cluster, now)),
+        *open_late(store, cluster, now),
         *certain.system_names(cluster, rows.system_names(store, cluster)),
         *certain.system_signatures(cluster, rows.signatures(store, cluster)),
         *certain.outside_changes(

@@ -117,7 +117,7 @@ def unknown(cluster: str, uses: Iterable[ClusterRecord]) -> Iterator[Found]:
     """Certificates with groups of ours that we have no record of; one use of each is given, the first."""
     for use in uses:
         ours = ", ".join(group for group in use.groups if group.startswith(GROUP_PREFIX))
-        yield _found(
+        yield found(
             "access/unknown-certificate",
             cluster,
             use.fingerprint,
@@ -132,7 +132,7 @@ def past_portal(cluster: str, signatures: Iterable[VaultRecord]) -> Iterator[Fou
     """Certificates that Vault signed and that we have no record of."""
     for item in signatures:
         what = f"serial {item.serial}" if item.serial else f"request {item.request_id}"
-        yield _found(
+        yield found(
             "access/signed-past-portal",
             cluster,
             item.request_id,
@@ -157,7 +157,7 @@ def hidden_serials(cluster: str, mounts: Iterable[str]) -> Iterator[Found]:
 def used_late(cluster: str, uses: Iterable[tuple[ClusterRecord, Ours]]) -> Iterator[Found]:
     """Certificates that were used after their end; one use of each is given, the first after it."""
     for use, ours in uses:
-        yield _found(
+        yield found(
             "access/used-after-end",
             cluster,
             f"{ours.serial}\0{ours.why}",
@@ -172,7 +172,7 @@ def system_names(cluster: str, uses: Iterable[ClusterRecord]) -> Iterator[Found]
     """Kubernetes' own names on client certificates of the API server's log, once for each certificate."""
     for use in uses:
         names = sorted({name for name in (use.user, *use.groups) if is_system(name)} - {_AUTHENTICATED})
-        yield _found(
+        yield found(
             "access/system-name-used",
             cluster,
             use.fingerprint or use.user,
@@ -185,7 +185,7 @@ def system_names(cluster: str, uses: Iterable[ClusterRecord]) -> Iterator[Found]
 def system_signatures(cluster: str, signatures: Iterable[VaultRecord]) -> Iterator[Found]:
     for item in signatures:
         if item.common_name.strip().lower().startswith(SYSTEM_PREFIX):
-            yield _found(
+            yield found(
                 "access/system-name-used",
                 cluster,
                 item.request_id,
@@ -201,7 +201,7 @@ def outside_changes(cluster: str, changes: Iterable[ClusterRecord], appliers: fr
             continue
         where = f"{item.namespace}/" if item.namespace else ""
         what = f"{item.resource.partition('.')[0]} {where}{item.name or '(all)'}"
-        yield _found(
+        yield found(
             "access/binding-changed-outside",
             cluster,
             f"{item.user}\0{item.verb}\0{what}",
@@ -215,7 +215,7 @@ def gap(cluster: str, kind: Kind, source: str, holes: Iterable[Span]) -> Iterato
     name = "the API server" if kind is Kind.KUBERNETES else "Vault"
     for hole in holes:
         since, until = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (hole.since, hole.until))
-        yield _found(
+        yield found(
             "access/audit-gap",
             cluster,
             f"{kind}\0{source}\0{since}",
@@ -228,7 +228,7 @@ def gap(cluster: str, kind: Kind, source: str, holes: Iterable[Span]) -> Iterato
 def unseen(cluster: str, serials: Iterable[tuple[str, str, datetime]]) -> Iterator[Found]:
     """Certificates (serial, user, when) that Vault signed for us in a time that its log covers, and does not show."""
     for serial, user, at in serials:
-        yield _found(
+        yield found(
             "access/audit-gap",
             cluster,
             f"unseen\0{serial}",
@@ -238,7 +238,8 @@ def unseen(cluster: str, serials: Iterable[tuple[str, str, datetime]]) -> Iterat
         )
 
 
-def _found(code: str, cluster: str, subject: str, message: str, hint: str) -> Found:
+def found(code: str, cluster: str, subject: str, message: str, hint: str) -> Found:
+    """An error on that cluster. `subject` is what it is about, for its id, which the hint names."""
     id = id_of(code, cluster, subject)
     closing = f"; if it was meant: `pilothouse access audit expected {id} --reason …`"
     return Found(id, error(code, message, hint=hint + closing, cluster=cluster))
