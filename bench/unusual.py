@@ -12,6 +12,7 @@ from collections import Counter
 
 import unusual_certain
 import unusual_made
+import unusual_speed
 from processes import tell
 from table import Budget, Column, Row, Table
 
@@ -70,6 +71,7 @@ def answer(scale: str) -> list[Table]:
         Table(title, FOUND, kinds),
         Table("Innocent days", FALSE, rows, budgets=budgets),
         unusual_certain.table(scale),
+        unusual_speed.table(scale),
     ]
 
 

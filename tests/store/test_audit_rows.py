@@ -11,11 +11,13 @@ from pilothouse.access.audit import certain
 from pilothouse.access.audit.lines import parse
 from pilothouse.access.audit.model import ClusterRecord, Kind, Span, VaultRecord
 from pilothouse.access.unusual import Alert, Signal
-from pilothouse.store import Store, audit, unusual
+from pilothouse.store import Store, audit, audit_days, unusual
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store.audit import KeptCluster, KeptVault
 from pilothouse.store.certificates import Certificate, State
 from pilothouse.store.unusual import Answer
+
+END = BEGIN + timedelta(days=3)
 
 
 def of_cluster(line: dict[str, Any], cluster: str = "dev") -> KeptCluster:
@@ -100,7 +102,7 @@ def test_uses_are_counted_by_the_hour_and_reads_by_the_day(store: Store) -> None
     minutes = (1, 2, 59, 61)
     refused = event(30, responseStatus={"code": 403})
     audit.add(store, [], [of_cluster(line) for line in (*(event(minute) for minute in minutes), refused)])
-    uses = sorted(audit.uses(store, BEGIN), key=lambda item: item.at)
+    uses = sorted(audit_days.of_lines(store, BEGIN, END).uses, key=lambda item: item.at)
     assert [(item.at, item.count, item.refused) for item in uses] == [
         (BEGIN + timedelta(minutes=1), 4, 1),
         (BEGIN + timedelta(minutes=61), 1, 0),
@@ -111,8 +113,8 @@ def test_uses_are_counted_by_the_hour_and_reads_by_the_day(store: Store) -> None
         read_line(120, "payments/other", type=kind, error="permission denied") for kind in ("request", "response")
     ]
     audit.add(store, [of_vault(line) for line in (*lines, *denied)], [])
-    reads = sorted(audit.reads(store, BEGIN))
-    assert [(item[0], item[1], item[4], item[5], item[6]) for item in reads] == [
+    reads = sorted(audit_days.of_lines(store, BEGIN, END).reads, key=lambda item: item.at)
+    assert [(item.at, item.workload, item.path, item.count, item.refused) for item in reads] == [
         (BEGIN, "payments/payments", "kv-vaulted/data/payments/database", 2, 0),
         (BEGIN + timedelta(hours=2), "payments/payments", "kv-vaulted/data/payments/other", 1, 1),
         (BEGIN + timedelta(days=1), "payments/payments", "kv-vaulted/data/payments/database", 1, 0),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Subquery,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
+    type_coerce,
 )
 
 from pilothouse.access.audit import streams
@@ -28,7 +30,7 @@ from pilothouse.access.audit.model import ClusterRecord, Kind, Span, VaultRecord
 from pilothouse.access.audit.spans import merged
 from pilothouse.store.certificates import State
 from pilothouse.store.database import Store
-from pilothouse.store.schema import audit_cluster, audit_spans, audit_vault, certificates
+from pilothouse.store.schema import audit_cluster, audit_days, audit_spans, audit_vault, certificates
 
 BATCH = 400
 """Of rows that go into one statement; SQLite takes a limited number of parameters."""
@@ -75,8 +77,15 @@ def _add(
         fresh = [_values(rows[key]) for key in some if key not in there]
         if fresh:
             connection.execute(insert(table), fresh)
+            _forget_days(connection, {row["at"] for row in fresh})
             added += len(fresh)
     return added
+
+
+def _forget_days(connection: Connection, moments: Iterable[datetime]) -> None:
+    """What was kept of a day that a line came late of is made anew (`store.audit_days`)."""
+    days = {moment.replace(hour=0, minute=0, second=0, microsecond=0) for moment in moments}
+    connection.execute(delete(audit_days).where(audit_days.c.day.in_(days)))
 
 
 def _values(kept: KeptVault | KeptCluster) -> dict[str, Any]:
@@ -330,74 +339,8 @@ def _vault(store: Store, where: ColumnElement[bool]) -> tuple[VaultRecord, ...]:
         )
 
 
-# ---------------------------------------------------------------- activity, for what is scored
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Requests of one hour with one certificate from one address."""
-
-    at: datetime
-    user: str
-    cluster: str
-    address: str
-    agent: str
-    fingerprint: str
-    count: int
-    refused: int
-
-
-_HOUR = 3_600_000_000
-
-
-def uses(store: Store, since: datetime) -> Iterator[Use]:
-    """What people of ours did at API servers, by the hour, unordered."""
-    c = audit_cluster.c
-    hour = func.min(c.at)
-    with store.read() as connection:
-        rows = connection.execute(
-            select(
-                hour,
-                c.user,
-                c.cluster,
-                c.address,
-                c.agent,
-                c.fingerprint,
-                func.count(),
-                func.sum(case((c.code.in_((401, 403)), 1), else_=0)),
-            )
-            .where(c.ours, c.at >= since)
-            .group_by(in_microseconds(c.at) // _HOUR, c.user, c.cluster, c.address, c.agent, c.fingerprint)
-        )
-        for row in rows:
-            yield Use(*row)
-
-
-def reads(store: Store, since: datetime) -> Iterator[tuple[datetime, str, str, str, str, int, int]]:
-    """(first, workload, cluster, address, path, count, refused) of secrets by the day and workload."""
-    v = audit_vault.c
-    with store.read() as connection:
-        rows = connection.execute(
-            select(
-                func.min(v.at),
-                v.user,
-                v.cluster,
-                v.address,
-                v.path,
-                func.count(distinct(v.request_id)),
-                func.count(distinct(case((v.error != "", v.request_id)))),
-            )
-            .where(v.workload, v.operation == "read", v.at >= since)
-            .group_by(in_microseconds(v.at) // (24 * _HOUR), v.user, v.cluster, v.address, v.path)
-        )
-        for row in rows:
-            yield tuple(row)
-
-
 def in_microseconds(column: Any) -> Any:
     """The moment as the number that it is kept as."""
-    from sqlalchemy import BigInteger, type_coerce
-
     return type_coerce(column, BigInteger)
 
 
@@ -407,6 +350,7 @@ def purge(store: Store, now: datetime, keep: timedelta = timedelta(days=90)) -> 
         gone = connection.execute(delete(audit_vault).where(audit_vault.c.at < now - keep)).rowcount
         gone += connection.execute(delete(audit_cluster).where(audit_cluster.c.at < now - keep)).rowcount
         connection.execute(delete(audit_spans).where(audit_spans.c.until < now - keep))
+        connection.execute(delete(audit_days).where(audit_days.c.day < now - keep))
         return gone
 
 

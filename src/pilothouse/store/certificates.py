@@ -138,8 +138,9 @@ def since(store: Store, moment: datetime) -> tuple[Certificate, ...]:
     condition = (certificates.c.asked_at >= moment) & certificates.c.state.in_(
         (State.ISSUED.value, State.GIVEN_BACK.value)
     )
+    columns = [column for column in certificates.c if column.name != "pem"]
     with store.read() as connection:
-        rows = connection.execute(select(certificates).where(condition).order_by(certificates.c.asked_at)).mappings()
+        rows = connection.execute(select(*columns).where(condition).order_by(certificates.c.asked_at)).mappings()
         return tuple(_certificate({**row, "pem": ""}) for row in rows)
 
 

@@ -384,6 +384,14 @@ Index(
 )
 Index("ix_audit_cluster_fingerprint_at", audit_cluster.c.fingerprint, audit_cluster.c.at)
 
+# What was done on a day that is over, by `store.audit_days`: one value, always read whole.
+audit_days = Table(
+    "audit_days",
+    metadata,
+    Column("day", Moment, primary_key=True, autoincrement=False),
+    Column("activity", JSON, nullable=False),
+)
+
 audit_spans = Table(
     "audit_spans",
     metadata,

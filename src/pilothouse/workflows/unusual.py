@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from ipaddress import ip_address
 
 from pilothouse.access.unusual import Act, Activity, Alert, Settings, judge
 from pilothouse.alerts.rotation import shift_at
 from pilothouse.files.audit_settings import AuditSettings
-from pilothouse.platform.model import Platform
+from pilothouse.platform.model import Platform, Rotation
 from pilothouse.problems import Problem, error
-from pilothouse.store import Store, events, findings, unusual
-from pilothouse.store import audit as rows
+from pilothouse.store import Store, audit_days, events, findings, unusual
 from pilothouse.store import certificates as certificate_rows
+from pilothouse.store.audit_days import Read, Use
 from pilothouse.store.certificates import Certificate
 from pilothouse.store.unusual import Kept
 from pilothouse.workflows.audit import team_of
@@ -62,8 +62,27 @@ def _problem(kept: Kept) -> Problem:
 
 
 def activities(store: Store, platform: Platform, now: datetime) -> list[Activity]:
-    """Everything of the window in order of time."""
-    since = now - WINDOW
+    """Everything of the window in order of time: days that are over as they were kept, today from its lines."""
+    since, today = _window(now)
+    lines = (*audit_days.kept(store, since, today), audit_days.of_lines(store, today, today + 2 * audit_days.DAY))
+    return _together(store, platform, since, lines)
+
+
+def activities_of_lines(store: Store, platform: Platform, now: datetime) -> list[Activity]:
+    """The same from the lines alone: what the kept days have to come to."""
+    since, today = _window(now)
+    return _together(store, platform, since, (audit_days.of_lines(store, since, today + 2 * audit_days.DAY),))
+
+
+def _window(now: datetime) -> tuple[datetime, datetime]:
+    """(the first whole day that `WINDOW` holds, today), each at its begin in UTC."""
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - WINDOW + audit_days.DAY, today
+
+
+def _together(
+    store: Store, platform: Platform, since: datetime, lines: Iterable[audit_days.Activity]
+) -> list[Activity]:
     collect = _Collect(platform)
     issued = certificate_rows.since(store, since)
     claimed = {item.serial: item.address for item in issued}
@@ -76,9 +95,15 @@ def activities(store: Store, platform: Platform, now: datetime) -> list[Activity
     for item in issued:
         activity = Activity(item.asked_at, item.user, Act.ISSUED, claimed.get(item.serial, ""), subject=item.profile)
         found.append(collect.made(activity))
-    found += [collect.used(use, by_print.get(use.fingerprint), claimed) for use in rows.uses(store, since)]
-    found += [collect.read(*read) for read in rows.reads(store, since)]
-    return sorted(found, key=lambda item: (item.at, item.who, item.act.value, item.subject))
+    for part in lines:
+        found += [collect.used(use, by_print.get(use.fingerprint), claimed) for use in part.uses]
+        found += [collect.read(read) for read in part.reads]
+    return sorted(found, key=_order)
+
+
+def _order(item: Activity) -> tuple[object, ...]:
+    """By time. What came at the same moment is put in an order of its own, whatever order the store gave it in."""
+    return item.at, item.who, item.act.value, item.subject, item.address, item.agent, item.claimed_from, item.count
 
 
 class _Collect:
@@ -87,6 +112,8 @@ class _Collect:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._team = cache(lambda user: team_of(platform, user))
+        self._rotations = cache(lambda user: rotations_of(platform, user))
+        self._is_pod = cache(partial(_is_pod, platform))
 
     def made(self, activity: Activity) -> Activity:
         return Activity(
@@ -103,7 +130,7 @@ class _Collect:
             self._on_call(activity.who, activity.at),
         )
 
-    def used(self, use: rows.Use, certificate: Certificate | None, claimed: dict[str, str]) -> Activity:
+    def used(self, use: Use, certificate: Certificate | None, claimed: dict[str, str]) -> Activity:
         elevated = certificate is not None and bool(certificate.grant_id)
         origin = claimed.get(certificate.serial, "") if certificate is not None and elevated else ""
         return self.made(
@@ -119,38 +146,40 @@ class _Collect:
             )
         )
 
-    def read(
-        self, at: datetime, workload: str, cluster: str, address: str, path: str, count: int, refused: int
-    ) -> Activity:
+    def read(self, read: Read) -> Activity:
         """A workload is another one on another cluster."""
         return Activity(
-            at,
-            f"{cluster}:{workload}",
+            read.at,
+            f"{read.cluster}:{read.workload}",
             Act.SECRET,
-            PODS if self._is_pod(cluster, address) else address,
-            subject=path,
-            count=count,
-            denied=refused,
+            PODS if self._is_pod(read.cluster, read.address) else read.address,
+            subject=read.path,
+            count=read.count,
+            denied=read.refused,
             workload=True,
         )
 
     def _on_call(self, user: str, at: datetime) -> bool:
-        for team in self._platform.teams.values():
-            if team.rotation is not None and user in team.rotation.users:
-                shift = shift_at(team.rotation, at)
-                if shift is not None and shift.user == user:
-                    return True
-        return False
+        shifts = (shift_at(rotation, at) for rotation in self._rotations(user))
+        return any(shift is not None and shift.user == user for shift in shifts)
 
-    def _is_pod(self, cluster: str, address: str) -> bool:
-        declared = self._platform.clusters.get(cluster)
-        try:
-            found = ip_address(address)
-        except ValueError:
-            return False
-        return declared is not None and any(
-            found in network for network in declared.pod_cidrs if network.version == found.version
-        )
+
+def rotations_of(platform: Platform, user: str) -> tuple[Rotation, ...]:
+    """The rotations that the person takes part in."""
+    return tuple(
+        team.rotation for team in platform.teams.values() if team.rotation is not None and user in team.rotation.users
+    )
+
+
+def _is_pod(platform: Platform, cluster: str, address: str) -> bool:
+    declared = platform.clusters.get(cluster)
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    return declared is not None and any(
+        found in network for network in declared.pod_cidrs if network.version == found.version
+    )
 
 
 def _events(store: Store, kind: str, since: datetime) -> Iterator[events.Event]:
