@@ -28,7 +28,7 @@ from pilothouse.store import Store, schema
 from pilothouse.workflows import unusual as scoring
 from pilothouse.workflows.rendering import open_platform
 
-SIZES = {"full": (240, 120, 60), "tiny": (8, 4, 20)}
+SIZES = {"full": (240, 120, 60), "tiny": (8, 4, 40)}
 BATCH = 5000
 
 

@@ -422,7 +422,7 @@ _ROWS: dict[Action, Row] = {
         ),
         Row(
             Action.EXPECT,
-            "Call what was unusual of somebody expected",
+            "Call what audit logs show, or what was unusual of somebody, expected",
             "the platform team, never the one whom it is about",
             "the platform team",
             _expect_unusual,

@@ -18,6 +18,7 @@ from pilothouse.cli.serve import database_option
 from pilothouse.problems import Invalid
 
 if TYPE_CHECKING:
+    from pilothouse.access.audit.certain import Found
     from pilothouse.store import Store
     from pilothouse.store.address import Named
     from pilothouse.store.unusual import Kept
@@ -269,12 +270,8 @@ def expected(id: str, reason: str, platform: Path, data: Path, database: Named, 
     with _opened(data, database) as store:
         opened = open_platform(platform)
 
-        def known() -> list[Any]:
-            return [
-                item
-                for name in opened.clusters()
-                for item in audit.certain_findings(store, opened, name, settings, _now())
-            ]
+        def known() -> tuple[Found, ...]:
+            return audit.all_findings(store, opened, settings, _now())
 
         answer = audit.expect(store, id, _who(), reason, _now(), known)
         audit.record_findings(store, opened, settings, _now())

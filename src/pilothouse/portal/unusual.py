@@ -24,7 +24,7 @@ from pilothouse.workflows import audit
 blueprint = Blueprint("unusual", __name__, url_prefix="/audit/unusual")
 DAYS = 90
 _STANDINGS = ("paged", "digest", "expected")
-_KEYS: Mapping[str, Callable[[Kept], Any]] = {
+KEYS: Mapping[str, Callable[[Kept], Any]] = {
     "day": lambda item: (-item.alert.day.toordinal(), -item.alert.score, item.id),
     "score": lambda item: (-item.alert.score, -item.alert.day.toordinal(), item.id),
     "who": lambda item: (item.alert.who, -item.alert.day.toordinal()),
@@ -37,15 +37,20 @@ def standing(item: Kept) -> str:
     return "paged" if item.alert.paged else "digest"
 
 
+def text_of(item: Kept) -> str:
+    """What words are searched in."""
+    return f"{item.id} {item.alert.who} {' '.join(f'{sign.rule} {sign.evidence}' for sign in item.alert.signals)}"
+
+
 def _page(per_page: int = 50) -> Page[Kept]:
-    query = Query.of_request(_KEYS, "day", ("who", "standing"), per_page)
+    query = Query.of_request(KEYS, "day", ("who", "standing"), per_page)
     wanted = query.filters
     found = unusual.find(store(), wanted.get("who", ""), now() - timedelta(days=DAYS))
     return page_of(
         found,
         query,
-        _KEYS,
-        lambda item: f"{item.id} {item.alert.who} {' '.join(f'{s.rule} {s.evidence}' for s in item.alert.signals)}",
+        KEYS,
+        text_of,
         lambda item: "standing" not in wanted or standing(item) == wanted["standing"],
     )
 

@@ -219,6 +219,13 @@ def _late(store: Store, cluster: str, now: datetime) -> Iterator[tuple[ClusterRe
                 yield use, Ours(target.user, target.subject, lock.at, "it was locked")
 
 
+def all_findings(store: Store, opened: Opened, settings: AuditSettings, now: datetime) -> tuple[Found, ...]:
+    """Those of every cluster."""
+    return tuple(
+        item for cluster in opened.clusters() for item in certain_findings(store, opened, cluster, settings, now)
+    )
+
+
 def record_findings(
     store: Store, opened: Opened, settings: AuditSettings, now: datetime
 ) -> tuple[tuple[Found, ...], tuple[Problem, ...]]:

@@ -7,6 +7,7 @@ holds nothing that grows while the log is read on, so that a finding stays the s
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,15 +28,17 @@ _MASTERS = "system:masters"
 _ACCOUNTS = "system:serviceaccount:"
 _RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
 _WRITES = ("create", "update", "patch", "delete", "deletecollection")
+_NAMED = re.compile(r"access audit expected (a-[0-9a-f]{10}) ")
 _SIGNING = ("sign", "issue", "sign-verbatim", "sign-intermediate", "sign-self-issued", "generate", "root", "issuer")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finding with the id by which somebody may call it expected."""
+    """A finding with the id by which somebody may call it expected, and whose doing it is, "" where that is unknown."""
 
     id: str
     problem: Problem
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ def unknown(cluster: str, uses: Iterable[ClusterRecord]) -> Iterator[Found]:
             f" SHA-256 {use.fingerprint[:16]}, groups {ours}, first in audit {use.audit_id}",
             "the authority's key may be in other hands: remove it from the API server's client CAs, then see"
             f" `pilothouse access audit show {use.audit_id}`",
+            who=use.user,
         )
 
 
@@ -140,6 +144,7 @@ def past_portal(cluster: str, signatures: Iterable[VaultRecord]) -> Iterator[Fou
             f" at {item.path}, past the portal: {what}, from {item.address or 'an unknown address'}",
             "end their login and lock them, then ask; Vault cannot withdraw a certificate that an API server accepts."
             f" See `pilothouse access audit show {item.request_id}`",
+            who=item.user,
         )
 
 
@@ -165,6 +170,7 @@ def used_late(cluster: str, uses: Iterable[tuple[ClusterRecord, Ours]]) -> Itera
             f" at {ours.ended_at:%Y-%m-%d %H:%M:%S} UTC, first in audit {use.audit_id}",
             "a copy of the key is about, or the account was closed too late: remove the binding of its group,"
             f" then see `pilothouse access audit show {ours.serial}`",
+            who=ours.user,
         )
 
 
@@ -179,6 +185,7 @@ def system_names(cluster: str, uses: Iterable[ClusterRecord]) -> Iterator[Found]
             f"{use.user} came to {cluster} with {', '.join(names)} in a client certificate"
             f" ({use.fingerprint[:16] or 'no fingerprint'}), first in audit {use.audit_id}",
             "nothing of ours bears such a name, and `system:masters` passes every check: find out whose it is",
+            who=use.user,
         )
 
 
@@ -191,6 +198,7 @@ def system_signatures(cluster: str, signatures: Iterable[VaultRecord]) -> Iterat
                 item.request_id,
                 f"{item.user or 'somebody'} had Vault sign {item.common_name} for {cluster} at {item.path}",
                 "no role of ours allows such a name: remove the role, and the mount from the API server's client CAs",
+                who=item.user,
             )
 
 
@@ -208,6 +216,7 @@ def outside_changes(cluster: str, changes: Iterable[ClusterRecord], appliers: fr
             f"{item.user} did {item.verb} of {what} on {cluster}, past pilothouse, first in audit {item.audit_id}",
             f"apply again: `pilothouse apply {cluster}`. If {item.user} is who applies what is declared,"
             " name it among `appliers` in audit.yaml",
+            who=item.user,
         )
 
 
@@ -235,11 +244,18 @@ def unseen(cluster: str, serials: Iterable[tuple[str, str, datetime]]) -> Iterat
             f"Vault's audit log of {cluster} does not show the certificate {serial} of {user},"
             f" signed at {at:%Y-%m-%d %H:%M:%S} UTC",
             "lines are missing: import every file of that time, or somebody has removed them",
+            who=user,
         )
 
 
-def found(code: str, cluster: str, subject: str, message: str, hint: str) -> Found:
+def found(code: str, cluster: str, subject: str, message: str, hint: str, who: str = "") -> Found:
     """An error on that cluster. `subject` is what it is about, for its id, which the hint names."""
     id = id_of(code, cluster, subject)
     closing = f"; if it was meant: `pilothouse access audit expected {id} --reason …`"
-    return Found(id, error(code, message, hint=hint + closing, cluster=cluster))
+    return Found(id, error(code, message, hint=hint + closing, cluster=cluster), who)
+
+
+def id_in(problem: Problem) -> str:
+    """The id that the hint of a finding names, "" where it names none."""
+    named = _NAMED.search(problem.hint)
+    return named.group(1) if named else ""

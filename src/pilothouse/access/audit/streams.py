@@ -91,6 +91,7 @@ def _finding(cluster: str, subject: str, same: list[tuple[Stream, End]]) -> Foun
         f" {record.at:%Y-%m-%d %H:%M:%S} UTC{held}{asked} and stayed open after {end.why} at"
         f" {end.at:%Y-%m-%d %H:%M:%S} UTC, {until}: audit {record.audit_id}{others}",
         f"{_way_out(first, len(closed) == len(ends))}, then see `pilothouse access audit show {record.audit_id}`",
+        end.user,
     )
 
 
