@@ -88,7 +88,7 @@ def test_a_rotated_log_is_read_to_its_end_first(tmp_path: Path) -> None:
     path.write_bytes(b"three\n")
     lines, position = since(path, position)
     assert lines == [b"two", b"three"]
-    assert position == Position(path.stat().st_ino, 6)
+    assert (position.inode, position.offset) == (path.stat().st_ino, 6)
 
 
 def test_a_log_that_was_cut_in_place_starts_anew(tmp_path: Path) -> None:
@@ -100,6 +100,50 @@ def test_a_log_that_was_cut_in_place_starts_anew(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(Unavailable, match="no audit log at"):
         since(path, position)
+
+
+def test_several_rotations_between_two_looks(tmp_path: Path) -> None:
+    """As an API server names them, and as logrotate does; what is packed, or of another log, is left alone."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"one\n")
+    _, position = since(path, Position())
+    for number, name in enumerate(("audit-2026-11-21T03-00-00.000.log", "audit.log.1"), 2):
+        path.rename(tmp_path / name)
+        path.write_bytes(b"line %d\n" % number)
+        os.utime(path, (2_000_000_000 + number, 2_000_000_000 + number))
+    os.utime(tmp_path / "audit-2026-11-21T03-00-00.000.log", (2_000_000_000, 2_000_000_000))
+    for other in ("audit-policy.log", "audit.log.9.gz", "vault.log"):
+        (tmp_path / other).write_bytes(b"not ours\n")
+        os.utime(tmp_path / other, (2_000_000_001, 2_000_000_001))
+    lines, position = since(path, position)
+    assert lines == [b"line 2", b"line 3"]
+    assert since(path, position)[0] == []
+
+
+@pytest.mark.parametrize("more", [b"", b"and so many more lines that it is longer than it was before\n"])
+def test_a_log_that_is_copied_and_emptied(tmp_path: Path, more: bytes) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"one\ntwo\n")
+    _, position = since(path, Position())
+    (tmp_path / "audit.log.1").write_bytes(path.read_bytes() + b"three\n")
+    (tmp_path / "audit.log.2").write_bytes(b"long ago\nand more\n")
+    path.write_bytes(b"four\n" + more)
+    lines, position = since(path, position)
+    assert lines == [b"three", b"four", *([more.strip()] if more else [])]
+    assert position.inode == path.stat().st_ino
+    assert since(path, position)[0] == []
+
+
+def test_a_long_log_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"".join(b'{"number": %06d}\n' % number for number in range(100)))
+    read, position = since(path, Position())
+    assert len(read) == 100
+    with path.open("ab") as file:
+        file.write(b"more\n")
+    assert since(path, position)[0] == [b"more"]
+    path.write_bytes(b"".join(b'{"another": %06d}\n' % number for number in range(200)))
+    assert len(since(path, position)[0]) == 200
 
 
 def test_settings(tmp_path: Path) -> None:

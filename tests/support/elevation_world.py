@@ -36,7 +36,7 @@ from pilothouse.workflows.elevation import KINDS
 from pilothouse.workflows.issuance import Ask, Issuance
 from pilothouse.workflows.locks import Step
 from pilothouse.workflows.rendering import inputs_for, open_platform
-from pilothouse.workflows.upkeep import JOBS, Job, Outcome, Upkeep
+from pilothouse.workflows.upkeep import JOBS, Job, Lane, Outcome, Upkeep
 
 ACCOUNT = "system:serviceaccount:pilothouse:pilothouse"
 NAMESPACES = {"payments", "tools"}
@@ -158,7 +158,7 @@ def working(world: World, reach: Callable[[Cluster], Any]) -> Iterator[Worker]:
     """The worker in a thread, with the jobs of elevation alone."""
     upkeep = Upkeep(world.store, world.platform, world.data, world.clock, lambda *_: None)
     table = (
-        Job("elevate", "Bind", timedelta(seconds=30), lambda it: Outcome(*elevation.run(it, reach)), urgent=True),
+        Job("elevate", "Bind", timedelta(seconds=30), lambda it: Outcome(*elevation.run(it, reach)), lane=Lane.URGENT),
         Job("elevation-sweep", "Sweep", timedelta(minutes=1), lambda it: Outcome(*elevation_sweep.run(it, reach))),
     )
     worker = Worker(upkeep, table, poll=0.02)

@@ -16,6 +16,7 @@ import pytest
 from support.access_values import elevated
 
 from pilothouse.access import break_glass, grants
+from pilothouse.access.audit import certain
 from pilothouse.clients import calls
 from pilothouse.files.git import clone, init, run
 from pilothouse.problems import Conflict, Problem, Unavailable
@@ -24,7 +25,7 @@ from pilothouse.store import grants as grant_rows
 from pilothouse.store import proposals as rows
 from pilothouse.store.jobs import JobState
 from pilothouse.worker.scheduler import Worker, claim
-from pilothouse.workflows.upkeep import JOBS, Job, Outcome, Upkeep
+from pilothouse.workflows.upkeep import JOBS, Job, Lane, Outcome, Upkeep
 
 Told = list[tuple[tuple[str, ...], str, str]]
 
@@ -314,6 +315,13 @@ def test_the_worker_runs_its_jobs_and_what_is_asked_for(upkeep: Upkeep) -> None:
     assert not thread.is_alive()
 
 
+def test_logs_are_read_whatever_else_takes_long() -> None:
+    """A signature stands in a finding within a minute: the period, what settles, and no job before it in its lane."""
+    of_it = [job for job in JOBS if job.lane is Lane.LOGS]
+    assert [job.name for job in of_it] == ["audit"]
+    assert of_it[0].every + certain.SETTLE < timedelta(seconds=45)
+
+
 def test_an_urgent_job_does_not_stand_behind_a_long_one(upkeep: Upkeep) -> None:
     begun, let = threading.Event(), threading.Event()
 
@@ -325,7 +333,7 @@ def test_an_urgent_job_does_not_stand_behind_a_long_one(upkeep: Upkeep) -> None:
     upkeep.clock = lambda: datetime.now(UTC)
     table = (
         Job("slow", "Takes long", timedelta(hours=1), slow),
-        Job("quick", "Somebody waits", timedelta(hours=1), lambda _: Outcome(JobState.OK, "done"), urgent=True),
+        Job("quick", "Somebody waits", timedelta(hours=1), lambda _: Outcome(JobState.OK, "done"), lane=Lane.URGENT),
     )
     worker = Worker(upkeep, table, poll=0.02)
     thread = threading.Thread(target=worker.run)

@@ -35,7 +35,7 @@ from pilothouse.store import certificates as rows
 from pilothouse.store import locks as lock_rows
 from pilothouse.store.certificates import Certificate, State
 from pilothouse.store.jobs import JobState
-from pilothouse.workflows import audit
+from pilothouse.workflows import audit, audit_jobs
 from pilothouse.workflows import unusual as scoring
 from pilothouse.workflows.audit import Imported, Mounts, Reader
 from pilothouse.workflows.rendering import Opened, open_platform
@@ -216,6 +216,43 @@ def test_bindings_that_were_changed_outside(place: Place) -> None:
     assert "mallory did patch of clusterrolebindings ph:developer on vaulted" in message
 
 
+def test_the_account_that_binds_requests_is_known_from_the_cluster(place: Place) -> None:
+    """Bindings of requests are its own to make and delete, and nothing else of ours is."""
+    account = "system:serviceaccount:pilothouse:worker"
+    elevated = {"verb": "create", "objectRef": _binding("clusterrolebindings", "ph:elev:g-x7k2m9qa")}
+    gone = {"verb": "delete", "objectRef": _binding("rolebindings", "ph:elev:g-x7k2m9qa")}
+    place.read(binding_change(1, account, **elevated), binding_change(2, account, **gone))
+    assert "system:serviceaccount:pilothouse:worker did" in place.found()["binding-changed-outside"]
+    text_ = (place.root / "platform.yaml").read_text()
+    at = text_.index("name: vaulted")
+    begin = text_.index("spec:", at) + len("spec:")
+    assert text_[begin] == "\n"
+    (place.root / "platform.yaml").write_text(f"{text_[:begin]}\n  elevation: {{account: '{account}'}}{text_[begin:]}")
+    place.opened = open_platform(place.root)
+    assert place.opened.loaded.platform.clusters["vaulted"].elevation.account == account
+    assert place.found() == {}
+    for number, (who, change) in enumerate(
+        (
+            ("mallory", elevated),
+            (account, {"verb": "patch", "objectRef": _binding("clusterrolebindings", "ph:elev:g-x7k2m9qa")}),
+            (account, {"verb": "create", "objectRef": _binding("clusterroles", "ph:elev:g-x7k2m9qa")}),
+            (account, {"verb": "create", "objectRef": _binding("clusterrolebindings", "ph:developer")}),
+        )
+    ):
+        place.read(binding_change(10 + number, who, **change))
+    found = audit.certain_findings(place.store, place.opened, "vaulted", AuditSettings(), NOW)
+    assert [(item.who, item.problem.message.split(" on ")[0]) for item in found] == [
+        ("mallory", "mallory did create of clusterrolebindings ph:elev:g-x7k2m9qa"),
+        (account, f"{account} did patch of clusterrolebindings ph:elev:g-x7k2m9qa"),
+        (account, f"{account} did create of clusterroles ph:elev:g-x7k2m9qa"),
+        (account, f"{account} did create of clusterrolebindings ph:developer"),
+    ]
+
+
+def _binding(resource: str, name: str) -> dict[str, str]:
+    return {"resource": resource, "apiGroup": "rbac.authorization.k8s.io", "name": name}
+
+
 def test_a_hole_in_a_log_and_the_file_that_fills_it(place: Place) -> None:
     place.read(node(0), node(10), node(60), node(70))
     assert "silent from 2026-11-21 08:10:00 to 2026-11-21 09:00:00 UTC" in place.found()["audit-gap"]
@@ -321,6 +358,27 @@ def test_the_worker_reads_on_and_tells(place: Place, tmp_path: Path) -> None:
         file.write(text(event(2), event(3)) + b"broken\n")
     assert place.upkeep().audit().message.startswith("2 new records, 1 lines that cannot be read")
     assert len(place.told) == 1
+
+
+def test_a_long_log_is_judged_before_it_is_read_to_its_end(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "audit.log"
+    log.write_bytes(text(*(event(number / 100) for number in range(100))))
+    _settings(place, log)
+    monkeypatch.setattr(audit_jobs, "STEP", 10_000)
+    monkeypatch.setattr(audit_jobs, "LONGEST", timedelta(0))
+    upkeep = place.upkeep()
+    seen = []
+    for _ in range(20):
+        place_clock = iter(range(10_000))
+        upkeep.clock = lambda ticks=place_clock: NOW + timedelta(seconds=next(ticks))  # type: ignore[misc]
+        seen.append(upkeep.audit().message)
+        if "more to read" not in seen[-1]:
+            break
+    assert seen[0].endswith("1 findings, 0 logs not read, 1 logs with more to read")
+    assert 3 < len(seen) < 20
+    assert sum(int(message.split()[0]) for message in seen) == 100
 
 
 def test_a_log_that_cannot_be_read_is_a_finding(place: Place, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from pilothouse.problems import Invalid, Unavailable
 LONGEST = 16 * 1024 * 1024
 """Of a line. An event with its request and response has at most a few MB, as etcd has."""
 _CHUNK = 1 << 18
+_HEAD = 512
+"""Of bytes by which a file is known again; a line of either program holds a time within them."""
 _GZIP = b"\x1f\x8b"
 Progress = Callable[[int], object]
 """Told the bytes that were read so far, unpacked."""
@@ -32,10 +35,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a log that grows was read: which file (its inode) and the bytes of it."""
+    """How far a log that grows was read: which file (its inode) and the bytes of it.
+
+    `head` names its first bytes: a file that was emptied in place and has grown past the old offset is told by it.
+    """
 
     inode: int = 0
     offset: int = 0
+    head: str = ""
 
 
 def lines(path: Path, progress: Progress | None = None) -> Iterator[Line]:
@@ -121,8 +128,9 @@ class _Joined:
 def since(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
     """The whole lines that were written since, each with the position after it.
 
-    Where the file was rotated meanwhile, the rest of the old one comes first: it is found in the same folder by its
-    inode. Where it was cut in place, the new one is read from its start.
+    Where the file was rotated meanwhile, the rest of the old one comes first, and then those that came between it and
+    the present one; they are found in the same folder, the old one by its inode. Where it was copied and emptied in
+    place, the rest of the copy comes first, which is found by its first bytes.
     """
     try:
         found = path.stat()
@@ -131,13 +139,14 @@ def since(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
     except OSError as failure:
         raise _unavailable(path.as_posix(), failure) from failure
     if position.inode and found.st_ino != position.inode:
-        old = _by_inode(path.parent, position.inode)
-        if old is not None:
-            yield from _from(old, position)
-        position = Position(found.st_ino)
-    elif found.st_size < position.offset:
-        position = Position(found.st_ino)
-    yield from _from(path, Position(found.st_ino, position.offset))
+        for old, begun in _rotated(path, found.st_ino, position):
+            yield from _from(old, begun)
+        position = Position()
+    elif position.offset and _is_emptied(path, position):
+        for copy in _copies(path, position):
+            yield from _from(copy, Position(copy.stat().st_ino, position.offset, position.head))
+        position = Position()
+    yield from _from(path, Position(found.st_ino, position.offset, position.head))
 
 
 def _from(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
@@ -146,17 +155,74 @@ def _from(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
             inode = os.fstat(file.fileno()).st_ino
             if inode != position.inode:
                 return  # rotated in this very moment: the next run finds both
-            file.seek(position.offset)
+            start = position.offset
+            head, named = _head(file, start), start >= _HEAD
+            file.seek(start)
             for line in _split(file, path.as_posix(), None, complete=True):
-                yield line, Position(inode, position.offset + line.end)
+                end = start + line.end
+                if not named:
+                    back = file.tell()
+                    head, named = _head(file, end), end >= _HEAD
+                    file.seek(back)
+                yield line, Position(inode, end, head)
     except OSError as failure:
         raise _unavailable(path.as_posix(), failure) from failure
 
 
-def _by_inode(folder: Path, inode: int) -> Path | None:
-    """The file that has that inode; a rotated one that was packed meanwhile is another file, and not found."""
-    with os.scandir(folder) as entries:
-        return next((Path(item.path) for item in entries if item.is_file() and item.inode() == inode), None)
+def _is_emptied(path: Path, position: Position) -> bool:
+    """Whether it is not what was read up to there: shorter, or with another begin."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < position.offset:
+                return True
+            return bool(position.head) and position.head != _head(file, position.offset)
+    except OSError as failure:
+        raise _unavailable(path.as_posix(), failure) from failure
+
+
+def _copies(path: Path, position: Position) -> list[Path]:
+    """What was copied of it before it was emptied: at most one file begins with the same line."""
+    if not position.head:
+        return []
+    with os.scandir(path.parent) as entries:
+        others = [Path(item.path) for item in entries if item.is_file() and _is_of(path, item.name)]
+    return [other for other in others if not _is_emptied(other, position)][:1]
+
+
+def _head(file: IO[bytes], read: int) -> str:
+    """Of the first bytes, as far as they were read."""
+    file.seek(0)
+    return hashlib.sha256(file.read(min(read, _HEAD))).hexdigest()[:16]
+
+
+def _rotated(path: Path, present: int, position: Position) -> Iterator[tuple[Path, Position]]:
+    """The file that was read last, under whatever name, and what was begun and rotated after it, the oldest first.
+
+    A file that was packed meanwhile is another one, and not found.
+    """
+    with os.scandir(path.parent) as entries:
+        there = [(item, item.stat()) for item in entries if item.is_file()]
+    old = next(((item, stat) for item, stat in there if stat.st_ino == position.inode), None)
+    if old is None:
+        return
+    yield Path(old[0].path), position
+    between = [
+        (stat.st_mtime_ns, Path(item.path), Position(stat.st_ino))
+        for item, stat in there
+        if stat.st_ino not in (present, position.inode)
+        and stat.st_mtime_ns >= old[1].st_mtime_ns
+        and _is_of(path, item.name)
+    ]
+    for _, other, begin in sorted(between, key=lambda found: found[0]):
+        yield other, begin
+
+
+def _is_of(path: Path, name: str) -> bool:
+    """Whether a name is one that a rotated `path` gets: `audit.log.2`, or `audit-2026-11-20T03-00-00.000.log`."""
+    if name.startswith(f"{path.name}."):
+        return not name.endswith((".gz", ".xz", ".bz2", ".zst"))
+    stem = f"{path.stem}-"
+    return name.startswith(stem) and name.endswith(path.suffix) and name[len(stem) : len(stem) + 4].isdecimal()
 
 
 def _unavailable(shown: str, failure: OSError) -> Unavailable:

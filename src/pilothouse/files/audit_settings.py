@@ -46,7 +46,10 @@ class LogSettings(BaseModel):
 
 
 class AuditSettings(BaseModel):
-    """`appliers` are, by cluster, the user names under which an API server knows who applies what is declared."""
+    """`appliers` are, by cluster, the user names under which an API server knows who applies roles and bindings.
+
+    The account that binds requests is not among them: the Cluster document names it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     sources: tuple[LogSettings, ...] = ()

@@ -175,8 +175,15 @@ def _of_source(cluster: str, kind: Kind, source: str) -> ColumnElement[bool]:
 def unknown_certificates(store: Store, cluster: str) -> tuple[ClusterRecord, ...]:
     """The first use of each certificate with groups of ours whose fingerprint no certificate of that cluster has."""
     c = audit_cluster.c
-    known = exists().where(certificates.c.cluster == c.cluster, certificates.c.fingerprint == c.fingerprint)
-    return _first(store, (c.cluster == cluster) & c.ours & (c.fingerprint != "") & ~known, (c.fingerprint,))
+    known = select(certificates.c.fingerprint).where(certificates.c.cluster == cluster)
+    used = select(c.fingerprint).where((c.cluster == cluster) & c.ours & (c.fingerprint != "")).distinct().subquery()
+    found: list[ClusterRecord] = []
+    with store.read() as connection:
+        for (print_,) in connection.execute(select(used.c.fingerprint).where(used.c.fingerprint.not_in(known))).all():
+            first = select(audit_cluster).where(c.cluster == cluster, c.ours, c.fingerprint == print_)
+            row = connection.execute(first.order_by(c.at, c.key).limit(1)).mappings().one()
+            found.append(cluster_record(row))
+    return tuple(sorted(found, key=lambda item: (item.at, item.key)))
 
 
 def system_names(store: Store, cluster: str) -> tuple[ClusterRecord, ...]:

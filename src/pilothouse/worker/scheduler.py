@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -32,7 +32,7 @@ from pilothouse.store import events, jobs
 from pilothouse.store.jobs import Claim, JobState
 from pilothouse.worker.metrics import Metrics
 from pilothouse.workflows import upkeep
-from pilothouse.workflows.upkeep import Job, Outcome, Upkeep
+from pilothouse.workflows.upkeep import Job, Lane, Outcome, Upkeep
 
 log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.2
@@ -41,7 +41,6 @@ PATIENCE = timedelta(seconds=1)
 AWAY_SECONDS = 1.0
 """Between two looks at a database that does not answer."""
 LOCK = "worker.lock"
-LANES = ("default", "urgent")
 
 
 class _OneOfEach(ThreadPoolExecutor):  # type: ignore[misc]
@@ -81,15 +80,14 @@ class Worker:
         self._lease = lease
         self._patience = timedelta(0) if context.store.is_sqlite else PATIENCE
         self._stopped = threading.Event()
-        self._busy = {lane: threading.Lock() for lane in LANES}
+        self._busy = {lane: threading.Lock() for lane in Lane}
         self._queued: set[str] = set()
         self._seen: dict[str, int] = {}
         self._made: dict[str, int] = {}
         """Of which run, by its fence, what lies in this worker's folder is the result."""
-        # One thread for most: those jobs share the platform that was read. Somebody waits for an urgent one, which has
-        # a thread of its own, so that it never stands behind a long render.
+        # One thread for each lane. Most jobs are in one: they share the platform that was read.
         # A turn that was left out is not queued: where it is still due, the next look brings it forward again.
-        executors = {lane: _OneOfEach(self._queued.discard) for lane in LANES}
+        executors = {lane.value: _OneOfEach(self._queued.discard) for lane in Lane}
         self._scheduler = BackgroundScheduler(timezone="UTC", executors=executors)
 
     def run(self) -> None:
@@ -104,7 +102,7 @@ class Worker:
                     IntervalTrigger(seconds=int(job.every.total_seconds()), timezone="UTC"),
                     args=[job.name],
                     id=job.name,
-                    executor=_lane(job),
+                    executor=job.lane.value,
                     next_run_time=now.replace(microsecond=number),  # at once, in the order of the table
                     max_instances=1,
                     coalesce=True,
@@ -122,7 +120,9 @@ class Worker:
             if self._scheduler.running:
                 # Waiting inside would hold the scheduler's lock, for which a run that ends there asks as well.
                 self._scheduler.shutdown(wait=False)
-            with self._busy["default"], self._busy["urgent"]:  # the runs that go on are let end
+            with ExitStack() as ended:
+                for busy in self._busy.values():  # the runs that go on are let end
+                    ended.enter_context(busy)
                 os.close(lock)
             log.info("worker stopped")
 
@@ -159,7 +159,7 @@ class Worker:
         return True
 
     def _turn(self, name: str) -> None:
-        with self._busy[_lane(self.jobs[name])]:
+        with self._busy[self.jobs[name].lane]:
             try:
                 if not self._stopped.is_set() and self.run_job(name) is None and self.jobs[name].local:
                     self._run_here(self.jobs[name])
@@ -196,7 +196,7 @@ class Worker:
 
     def _run(self, job: Job, held: Claim) -> Outcome:
         name, started = job.name, time.monotonic()
-        if not job.urgent:  # those of the other lane run at the same time
+        if job.lane is Lane.DEFAULT:  # those of the other lanes run at the same time
             self.context.asked_by = held.asked_by
         outcome = self._outcome(job)
         self.metrics.runs.labels(name, outcome.state.value).inc()
@@ -263,10 +263,6 @@ class Worker:
         log.warning("job taken over", job=held.name, before=held.before)
         event = events.Event(self.context.clock(), "job.taken-over", "pilothouse", held.name, message)
         events.record(self.context.store, event)
-
-
-def _lane(job: Job) -> str:
-    return "urgent" if job.urgent else "default"
 
 
 def _period(job: Job) -> str:

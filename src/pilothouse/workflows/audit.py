@@ -180,7 +180,8 @@ def certain_findings(
     store: Store, opened: Opened, cluster: str, settings: AuditSettings, now: datetime
 ) -> tuple[Found, ...]:
     """Everything that the logs of that cluster certainly show, but for what was called expected."""
-    by_vault = opened.loaded.platform.clusters[cluster].authority.backend == "vault"
+    declared = opened.loaded.platform.clusters[cluster]
+    by_vault = declared.authority.backend == "vault"
     hidden = rows.hidden_mounts(store, cluster)
     found = [
         *certain.unknown(cluster, rows.unknown_certificates(store, cluster)),
@@ -191,7 +192,10 @@ def certain_findings(
         *certain.system_names(cluster, rows.system_names(store, cluster)),
         *certain.system_signatures(cluster, rows.signatures(store, cluster)),
         *certain.outside_changes(
-            cluster, rows.rbac_changes(store, cluster), frozenset(settings.appliers.get(cluster, ()))
+            cluster,
+            rows.rbac_changes(store, cluster),
+            frozenset(settings.appliers.get(cluster, ())),
+            declared.elevation.account,
         ),
     ]
     longest = {(item.kind, item.name): item.silence for item in settings.sources if item.cluster == cluster}

@@ -21,6 +21,10 @@ from pilothouse.workflows.upkeep import Upkeep
 
 READING = "audit-log"
 DIGEST = "unusual-digest"
+STEP = 8 * 1024 * 1024
+"""Of bytes after which it is kept how far a log was read."""
+LONGEST = timedelta(seconds=10)
+"""Of reading one log in one run; the rest is for the next one, after what is there was judged."""
 
 
 def read(upkeep: Upkeep) -> tuple[JobState, str]:
@@ -29,39 +33,53 @@ def read(upkeep: Upkeep) -> tuple[JobState, str]:
     opened = upkeep.opened()
     mounts = Mounts.of(opened)
     unread: list[Problem] = []
-    added = broken = 0
+    added = broken = behind = 0
     for source in configured.sources:
         try:
             opened.clusters((source.cluster,))
-            result = _read_on(upkeep, mounts, source)
+            result, is_whole = _read_on(upkeep, mounts, source)
         except PilothouseError as failure:
             message = f"the audit log {source.path} of {source.cluster} is not read"
             unread.append(error("access/audit-unread", message, hint=failure.with_hint, cluster=source.cluster))
             continue
         added, broken = added + result.added, broken + result.broken
+        behind += not is_whole
     findings.replace(upkeep.store, READING, "", unread, upkeep.clock())
     found, fresh = audit.record_findings(upkeep.store, opened, configured, upkeep.clock())
     if fresh:
         _tell(upkeep, f"{len(fresh)} findings in audit logs", "\n\n".join(f"{i.message}\n{i.hint}" for i in fresh))
     state = JobState.PROBLEMS if found or unread else JobState.OK
     lines = f", {broken} lines that cannot be read" if broken else ""
-    return state, f"{added} new records{lines}, {len(found)} findings, {len(unread)} logs not read"
+    rest = f", {behind} logs with more to read" if behind else ""
+    return state, f"{added} new records{lines}, {len(found)} findings, {len(unread)} logs not read{rest}"
 
 
-def _read_on(upkeep: Upkeep, mounts: Mounts, source: LogSettings) -> Imported:
+def _read_on(upkeep: Upkeep, mounts: Mounts, source: LogSettings) -> tuple[Imported, bool]:
+    """(what came of it, whether the log was read to its end). What is judged must not wait for a log of days."""
     key = f"audit-position:{sha256(str(source.path).encode()).hexdigest()}"
     kept: dict[str, Any] = settings.get(upkeep.store, key, {})
-    position = Position(int(kept.get("inode", 0)), int(kept.get("offset", 0)))
+    position = Position(int(kept.get("inode", 0)), int(kept.get("offset", 0)), str(kept.get("head", "")))
     cluster = source.cluster if source.kind is Kind.KUBERNETES else ""
     result = Imported(str(source.path), source.kind, cluster)
     reader = Reader(upkeep.store, mounts, result, source.silence, source.name)
+
+    def keep() -> None:
+        # First the records, then how far they go: what is read twice after a crash changes nothing.
+        reader.flush()
+        value = {"inode": position.inode, "offset": position.offset, "head": position.head}
+        settings.put(upkeep.store, key, value, upkeep.clock())
+
+    began, unkept = upkeep.clock(), 0
     for line, after in audit_logs.since(source.path, position):
         reader.take(line)
-        position = after
-    # First the records, then how far they go: what is read twice after a crash changes nothing.
-    reader.flush()
-    settings.put(upkeep.store, key, {"inode": position.inode, "offset": position.offset}, upkeep.clock())
-    return result
+        position, unkept = after, unkept + len(line.data)
+        if unkept > STEP:
+            keep()
+            unkept = 0
+            if upkeep.clock() - began > LONGEST:
+                return result, False
+    keep()
+    return result, True
 
 
 def score(upkeep: Upkeep) -> tuple[JobState, str]:

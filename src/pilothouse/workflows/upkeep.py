@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from pilothouse.access import break_glass
@@ -306,12 +307,21 @@ def _outcome(problems: Problems, message: str) -> Outcome:
     return Outcome(JobState.PROBLEMS if has_errors(problems) else JobState.OK, message)
 
 
+class Lane(StrEnum):
+    """Jobs of one lane run one after the other; the lanes run at the same time."""
+
+    DEFAULT = "default"
+    URGENT = "urgent"
+    """Somebody waits for it: it never stands behind a long render."""
+    LOGS = "logs"
+    """What a log shows is to be known within a minute, whatever else takes long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of the worker: `every` is its period; `run` does it.
 
     What a `local` job makes lies in the worker's own data folder, so that each of several workers runs it for itself.
-    An `urgent` one does not wait for the others.
     """
 
     name: str
@@ -319,7 +329,7 @@ class Job:
     every: timedelta
     run: Callable[[Upkeep], Outcome]
     local: bool = False
-    urgent: bool = False
+    lane: Lane = Lane.DEFAULT
 
 
 JOBS = (
@@ -330,10 +340,14 @@ JOBS = (
     Job("apply", "Apply what was agreed to, where a cluster says so", timedelta(minutes=5), Upkeep.apply),
     Job("drift", "Compare what is with what was declared", timedelta(minutes=10), Upkeep.drift),
     Job("log-store", "Read the log stores", timedelta(minutes=5), Upkeep.log_store),
-    Job("audit", "Read the audit logs on", timedelta(seconds=30), Upkeep.audit),
+    Job("audit", "Read the audit logs on", timedelta(seconds=20), Upkeep.audit, lane=Lane.LOGS),
     Job("unusual", "Judge what is unusual", timedelta(minutes=15), Upkeep.unusual),
     Job(
-        "elevate", "Bind and unbind requests for elevated profiles", timedelta(seconds=30), Upkeep.elevate, urgent=True
+        "elevate",
+        "Bind and unbind requests for elevated profiles",
+        timedelta(seconds=30),
+        Upkeep.elevate,
+        lane=Lane.URGENT,
     ),
     Job("elevation-sweep", "Remove bindings of requests that are over", timedelta(minutes=1), Upkeep.sweep_elevations),
     Job("expire", "End requests, proposals and sessions past their time", timedelta(minutes=1), Upkeep.expire),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pilothouse.access import elevation
 from pilothouse.access.audit.model import ClusterRecord, Kind, Span, VaultRecord
 from pilothouse.access.names import SYSTEM_PREFIX, is_system
 from pilothouse.labels import GROUP_PREFIX
@@ -26,6 +27,7 @@ _CONTROL_PLANE = ("system:kube-controller-manager", "system:kube-scheduler", "sy
 _NODES = "system:nodes"
 _MASTERS = "system:masters"
 _ACCOUNTS = "system:serviceaccount:"
+_BINDINGS = ("rolebindings", "clusterrolebindings")
 _RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
 _WRITES = ("create", "update", "patch", "delete", "deletecollection")
 _NAMED = re.compile(r"access audit expected (a-[0-9a-f]{10}) ")
@@ -202,10 +204,16 @@ def system_signatures(cluster: str, signatures: Iterable[VaultRecord]) -> Iterat
             )
 
 
-def outside_changes(cluster: str, changes: Iterable[ClusterRecord], appliers: frozenset[str]) -> Iterator[Found]:
-    """Changes of our roles and bindings by anybody but who applies them; `changes` is one each of user and object."""
+def outside_changes(
+    cluster: str, changes: Iterable[ClusterRecord], appliers: frozenset[str], binder: str = ""
+) -> Iterator[Found]:
+    """Changes of our roles and bindings by anybody but who applies them; `changes` is one each of user and object.
+
+    `binder` is the account that binds requests on the cluster, as its document names it: it makes and deletes bindings
+    of requests, and nothing else of ours is its to change.
+    """
     for item in changes:
-        if item.user in appliers:
+        if item.user in appliers or (item.user == binder and _binds_request(item)):
             continue
         where = f"{item.namespace}/" if item.namespace else ""
         what = f"{item.resource.partition('.')[0]} {where}{item.name or '(all)'}"
@@ -218,6 +226,11 @@ def outside_changes(cluster: str, changes: Iterable[ClusterRecord], appliers: fr
             " name it among `appliers` in audit.yaml",
             who=item.user,
         )
+
+
+def _binds_request(record: ClusterRecord) -> bool:
+    kind = record.resource.partition(".")[0]
+    return kind in _BINDINGS and record.verb in ("create", "delete") and record.name.startswith(elevation.PREFIX)
 
 
 def gap(cluster: str, kind: Kind, source: str, holes: Iterable[Span]) -> Iterator[Found]:
