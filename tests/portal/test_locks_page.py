@@ -166,3 +166,22 @@ def test_the_api_is_described():
     paths = document()["paths"]
     assert set(paths["/api/v1/access/locks"]) == {"get", "post"}
     assert "post" in paths["/api/v1/access/locks/lift"]
+
+
+def test_what_a_lock_leaves_good_is_said_with_the_way_out(site):
+    """No API server of this platform asks the webhook, so the generation of the profile is what ends a certificate."""
+    app, _, heard = site
+    alice, olga = Api(app, "alice"), Api(app, "olga")
+    serial = alice.cert()["serial"]
+    (said,) = olga.post("/locks", 201, subject=serial, reason="lost laptop")["unheld"]
+    assert said.startswith("1 certificate for developer on dev may be used until ")
+    assert "its API server does not ask pilothouse" in said
+    assert "write `generation: 1` into the profile, then `pilothouse apply dev`" in said
+    assert said in heard.messages[-1].text
+    olga.post("/locks/lift", 200, subject=serial)
+    page = login(app, "olga")
+    answer = page.post(
+        "/access/locks", data={"subject": "alice", "reason": "lost laptop", "duration": ""}, follow_redirects=True
+    )
+    assert "write `generation: 1` into the profile" in text(answer)
+    assert olga.post("/locks", 201, subject="bob", reason="left the house")["unheld"] == []

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from pilothouse.access import break_glass, names
 from pilothouse.inputs import Inputs
-from pilothouse.labels import OWNED_BY, OWNER
+from pilothouse.labels import OWNED_BY, OWNER, ownership
 from pilothouse.platform.model import AccessProfile, RbacRule, Scope, Service
 from pilothouse.problems import Problem, Severity, error, nearest, one_of, warning
 
@@ -45,6 +45,7 @@ def profiles(inputs: Inputs) -> Iterator[Problem]:
                 yield from _rule(profile, rule)
             yield from _cluster_role(profile, inputs)
             yield from _scope(profile, inputs)
+            yield from _generation(profile, inputs)
 
 
 def _names(profile: AccessProfile) -> Iterator[Problem]:
@@ -222,6 +223,38 @@ def _cluster_role(profile: AccessProfile, inputs: Inputs) -> Iterator[Problem]:
             f"profile {profile.name} binds ClusterRole `{role}`, which cluster {inputs.cluster.name} does not have",
             profile.place,
             nearest(role, known) or "make the role first, or write the rules out",
+            cluster=inputs.cluster.name,
+        )
+
+
+def _generation(profile: AccessProfile, inputs: Inputs) -> Iterator[Problem]:
+    """It never goes down: certificates of an earlier generation may be alive, and would be good again."""
+    live = max(
+        (
+            group.generation
+            for manifest in inputs.snapshot.rbac
+            if manifest.kind in ("RoleBinding", "ClusterRoleBinding")
+            and ownership(inputs.cluster.name).items() <= manifest.labels.items()
+            and (group := names.GroupName.parse(manifest.name)) is not None
+            and group.profile == profile.name
+        ),
+        default=0,
+    )
+    if profile.generation < live:
+        yield error(
+            "access/generation-lowered",
+            f"profile {profile.name} is of generation {profile.generation or 'none'}, and {inputs.cluster.name} has"
+            f" bindings of generation {live}",
+            profile.place,
+            f"write `generation: {live}` or a higher one: certificates that it ended would be good again",
+            cluster=inputs.cluster.name,
+        )
+    if profile.generation and profile.elevated and inputs.cluster.binds_requests:
+        yield warning(
+            "access/generation-without-effect",
+            f"elevated profile {profile.name} has a generation, and {inputs.cluster.name} binds each request by itself",
+            profile.place,
+            "leave it out: a request is ended by `access give-back`, or by locking the person",
             cluster=inputs.cluster.name,
         )
 

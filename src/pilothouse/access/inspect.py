@@ -115,7 +115,8 @@ def _sentences(
             continue
         kind = "the elevated profile" if name.elevated else "the profile"
         where = f" in the namespaces of team {name.team}" if name.team else ""
-        yield f"Group `{name}`: {kind} {name.profile}{where}."
+        generation = f", generation {name.generation}" if name.generation else ""
+        yield f"Group `{name}`: {kind} {name.profile}{where}{generation}."
     others = [group for group in groups if GroupName.parse(group) is None]
     if others:
         yield f"Further groups: {', '.join(f'`{group}`' for group in others)}."

@@ -7,6 +7,9 @@ A group is what RBAC sees of a certificate's O field. Its form says everything:
     ph:elevated:<profile>[:<team>]    an elevated one, where its bindings stand
     ph:elev:<request>                 one request for an elevated profile, where the worker binds each of them
 
+A profile that names a generation has it behind its name, as `ph:developer.g2:payments`: no name of a profile or team
+holds a dot. Only the group of the present generation is bound, so that raising it ends every certificate of before.
+
 Names of RBAC objects may hold `:` (https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#path-segment-names).
 """
 
@@ -30,6 +33,9 @@ RESERVED = (ELEVATED, ELEVATION)
 REQUEST = re.compile(r"g-[a-z0-9]{1,18}")
 """The id of a request."""
 
+GENERATION = re.compile(r"[1-9][0-9]{0,5}")
+"""How a generation is written behind a profile's name."""
+
 PROFILE_LABEL = "pilothouse.dev/profile"
 """Label of every Role and binding of ours: the profile that it was derived from."""
 
@@ -39,19 +45,20 @@ SYSTEM_PREFIX = "system:"
 
 @dataclass(frozen=True, slots=True)
 class GroupName:
-    """A group of ours, taken apart; `team` is "" where the profile holds for all. With a `request` it is that of one
-    request, and names neither profile nor team."""
+    """A group of ours, taken apart; `team` is "" where the profile holds for all, `generation` 0 where it names none.
+    With a `request` it is that of one request, and names neither profile nor team."""
 
     profile: str
     team: str = ""
     elevated: bool = False
     request: str = ""
+    generation: int = 0
 
     def __str__(self) -> str:
         if self.request:
             return f"{GROUP_PREFIX}{ELEVATION}:{self.request}"
         parts = [ELEVATED] if self.elevated else []
-        parts.append(self.profile)
+        parts.append(f"{self.profile}.g{self.generation}" if self.generation else self.profile)
         if self.team:
             parts.append(self.team)
         return GROUP_PREFIX + ":".join(parts)
@@ -70,12 +77,15 @@ class GroupName:
             parts = parts[1:]
         if not 1 <= len(parts) <= 2 or not all(parts):
             return None
-        return cls(parts[0], parts[1] if len(parts) == 2 else "", elevated)
+        profile, dot, generation = parts[0].partition(".g")
+        if "." in profile or (dot and not GENERATION.fullmatch(generation)):
+            return None
+        return cls(profile, parts[1] if len(parts) == 2 else "", elevated, generation=int(generation or 0))
 
 
 def group(profile: AccessProfile, team: str = "") -> str:
     """The group of a profile (in one team's namespaces, where its scope says so)."""
-    return str(GroupName(profile.name, team, profile.elevated))
+    return str(GroupName(profile.name, team, profile.elevated, generation=profile.generation))
 
 
 def groups_for(profile: AccessProfile, teams: tuple[str, ...]) -> tuple[str, ...]:

@@ -104,10 +104,14 @@ def _way(
     profile = platform.profiles.get(group.profile) if group else None
     if group is None or profile is None:
         return Way(subject, by, certificates=carried)
+    # The binding of an earlier generation that still stands: living certificates pass by it, and no new one is for it.
+    is_present = group.generation == profile.generation
     holders = tuple(
         person.user
         for person in people
-        if (not group.team or group.team in person.teams) and group_of(platform, cluster, profile, person)
+        if is_present
+        and (not group.team or group.team in person.teams)
+        and group_of(platform, cluster, profile, person)
     )
     approvers = profile.approver_groups if profile.approval else ()
     return Way(
@@ -117,7 +121,7 @@ def _way(
         group.team,
         profile.elevated,
         approvers,
-        profile.groups,
+        profile.groups if is_present else (),
         tuple(sorted(holders)),
         carried,
     )

@@ -35,6 +35,8 @@ def lock(subject: str, reason: str, seconds: int, anyway: bool, output: str) -> 
         click.echo(f"{_named(found)} is locked {end}; {ended} ended.")
         for text in found["requests"]:
             click.echo(f"Request {text}")
+        for text in found.get("unheld", ()):
+            click.echo(f"Not ended: {text}.")
         if found.get("untold"):
             click.echo(f"Nobody could be told: {found['untold']}")
         click.echo(f"  pilothouse access unlock {found['subject']}")

@@ -527,6 +527,8 @@ class AccessProfile:
     break_glass: tuple[str, ...] = ()
     """Users of whom any two open the profile together; then there are neither `groups` nor `approver_groups`."""
     clusters: frozenset[str] = frozenset()
+    generation: int = 0
+    """Part of the groups of its certificates, from 1; 0 for none. Raised, it ends all of them at once."""
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @property

@@ -47,6 +47,9 @@ class LockOut(BaseModel):
     lifted_why: str
     sessions: int = Field(default=0, description="How many sessions ended with it, in the answer that set it.")
     requests: list[str] = Field(default=[], description="What became of elevations that ended with it, likewise.")
+    unheld: list[str] = Field(
+        default=[], description="Certificates that an API server goes on accepting, and what ends them, likewise."
+    )
     untold: str = Field(default="", description="Why nobody could be told, where that is so.")
 
 
@@ -93,7 +96,9 @@ def lift() -> Response:
 
 def _step(step: Step) -> LockOut:
     ended = [f"{item.id}: {item.meaning}" for item in step.requests]
-    return _lock(step.lock, step.sessions, step.untold).model_copy(update={"requests": ended})
+    return _lock(step.lock, step.sessions, step.untold).model_copy(
+        update={"requests": ended, "unheld": list(step.unheld)}
+    )
 
 
 def _lock(item: Lock, sessions: int = 0, untold: str = "") -> LockOut:

@@ -53,7 +53,8 @@ def put() -> BaseResponse | tuple[str, int]:
         return _page(form), 403
     told = f" Nobody could be told: {step.untold}." if step.untold else ""
     over = "".join(f" Request {item.id}: {item.meaning}" for item in step.requests)
-    flash(f"{step.lock.sentence}.{over}{told}")
+    left = "".join(f" {item}." for item in step.unheld)
+    flash(f"{step.lock.sentence}.{over}{left}{told}")
     return redirect(url_for("locks.index"))
 
 

@@ -17,6 +17,7 @@ from pilothouse.store import grants as grant_rows
 from pilothouse.store import locks as lock_rows
 from pilothouse.workflows import access
 from pilothouse.workflows.access import Desk, GivenBack, Message, addresses_of
+from pilothouse.workflows.unheld import unheld
 
 LONGEST = timedelta(days=366)
 """Of a lock that ends by itself; one without an end holds until it is lifted."""
@@ -26,13 +27,15 @@ LONGEST = timedelta(days=366)
 class Step:
     """A lock after a step, how many sessions ended with it, and why somebody could not be told ("" where all were).
 
-    `requests` are elevations that ended with it, each with what became of its rights.
+    `requests` are elevations that ended with it, each with what became of its rights; `unheld` says which certificates
+    an API server goes on accepting, and what ends them.
     """
 
     lock: Lock
     sessions: int = 0
     untold: str = ""
     requests: tuple[GivenBack, ...] = ()
+    unheld: tuple[str, ...] = ()
 
 
 def target_of(store: Store, platform: Platform, text: str, now: datetime, anyway: bool = False) -> Target:
@@ -108,13 +111,15 @@ def lock(
     wanted = machine.lock("l" + desk.new_id()[1:], target, person.user, reason, now, until)
     made, ended = lock_rows.put(desk.store, wanted)
     requests = tuple(_end_elevations(desk, platform, person, target, now))
+    left = unheld(desk.store, platform, target, now)
     text = [
         f"{made.sentence}: {made.reason}",
         "Nothing more is signed for it, and API servers that ask pilothouse refuse it.",
         *(f"Request {item.id}: {item.meaning}" for item in requests),
+        *left,
         f"Lift it: pilothouse access unlock {target.subject}",
     ]
-    return Step(made, ended, _tell(desk, platform, person, made, f"Locked: {target}", text), requests)
+    return Step(made, ended, _tell(desk, platform, person, made, f"Locked: {target}", text), requests, left)
 
 
 def _end_elevations(

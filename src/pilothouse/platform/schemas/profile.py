@@ -86,6 +86,12 @@ class ProfileSpec(Strict):
         default=None, description="Named people who open it together, instead of groups"
     )
     clusters: Clusters
+    generation: int | None = Field(
+        default=None,
+        ge=1,
+        le=999_999,
+        description="Part of the groups of its certificates; raised by one and applied, it ends all of them at once",
+    )
 
     @field_validator("cluster_role")
     @classmethod
@@ -205,5 +211,6 @@ class ProfileDocument(Strict):
             without_approval=spec.without_approval,
             break_glass=tuple(spec.break_glass.people) if spec.break_glass else (),
             clusters=frozenset(spec.clusters),
+            generation=spec.generation or 0,
             place=node.at("metadata", "name"),
         )
