@@ -5,9 +5,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from pilothouse.clients import notify
-from pilothouse.clients.notify import Background, Retried, Several, Smtp, SmtpSettings, Webhook, WebhookSettings
+from pilothouse.clients.notify import Smtp, SmtpSettings, Webhook, WebhookSettings
 from pilothouse.problems import Invalid, Unavailable
-from pilothouse.workflows.access import Message, Nobody
+from pilothouse.workflows.access import Message
 
 MESSAGE = Message(("pat@bank.example",), "olga asks\nBcc: evil@bank.example", "Reason: repair")
 
@@ -115,57 +115,15 @@ def test_a_webhook_gets_json_and_is_not_followed_elsewhere(hook):
     assert {path for path, _ in hook.posted} == {"/hook"}
 
 
-class Flaky:
-    def __init__(self, failures):
-        self.failures, self.told = failures, 0
-
-    def tell(self, message):
-        self.told += 1
-        if self.told <= self.failures:
-            raise Unavailable(f"try {self.told}")
-
-
-def test_what_fails_is_tried_a_bounded_number_of_times():
-    slept = []
-    flaky = Flaky(2)
-    Retried(flaky, slept.append).tell(MESSAGE)
-    assert (flaky.told, slept) == (3, [1.0, 3.0])
-    with pytest.raises(Unavailable, match="try 3"):
-        Retried(Flaky(9), slept.append).tell(MESSAGE)
-
-
-def test_one_channel_does_not_keep_another_from_it():
-    good = Flaky(0)
-    with pytest.raises(Unavailable, match="try 1; try 1"):
-        Several([Flaky(1), good, Flaky(1)]).tell(MESSAGE)
-    assert good.told == 1
-    Several([good]).tell(MESSAGE)
-    Nobody().tell(MESSAGE)
-
-
-def test_in_the_background_a_failure_is_heard_of():
-    heard, done = [], threading.Event()
-
-    def failed(message, reason):
-        heard.append((message, reason))
-        done.set()
-
-    Background(Flaky(1), failed).tell(MESSAGE)
-    assert done.wait(5)
-    assert heard == [(MESSAGE, "try 1")]
-    Background(Flaky(0), failed)._tell(MESSAGE)
-    assert len(heard) == 1
-
-
 def test_what_the_file_sets(tmp_path):
     path = tmp_path / "notify.yaml"
-    assert notify.from_file(path, print) is None
+    assert notify.channels(path) == {}
     path.write_text("")
-    assert notify.from_file(path, print) is None
+    assert notify.channels(path) == {}
     path.write_text(
         "smtp: {host: localhost, from: a@bank.example, starttls: false}\nwebhook: {url: https://x.example/y}\n"
     )
-    assert len(notify.from_file(path, print)._channels) == 2
+    assert list(notify.channels(path)) == ["mail", "webhook"]
 
 
 @pytest.mark.parametrize(
@@ -183,4 +141,4 @@ def test_mistakes_of_the_file(tmp_path, text, message):
     path = tmp_path / "notify.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(Invalid, match=message):
-        notify.from_file(path, print)
+        notify.channels(path)

@@ -260,11 +260,12 @@ def test_mail_that_is_set_wrongly_stops_the_start(tmp_path):
         make_app(tmp_path, root=write_platform(tmp_path / "platform"))
 
 
-def test_what_could_not_be_told_is_an_event(tmp_path):
+def test_what_could_not_be_told_is_kept(tmp_path):
     from support.access_world import write_platform
+    from support.demo import until
     from support.portal import make_app
 
-    from pilothouse.store import events
+    from pilothouse.store import notices
     from pilothouse.workflows.access import Message
 
     (tmp_path / "data").mkdir()
@@ -273,6 +274,7 @@ def test_what_could_not_be_told_is_an_event(tmp_path):
     )
     app = make_app(tmp_path, root=write_platform(tmp_path / "platform"))
     notifier = app.extensions["pilothouse"].settings.extra["notifier"]
-    notifier._failed(Message(("a@bank.example",), "s", "t"), "refused")
-    found, _ = events.find(app.config["STORE"])
-    assert (found[0].kind, found[0].message) == ("notify.failed", "refused")
+    notifier.tell(Message(("a@bank.example",), "s", "t"))
+    kept = until(lambda: notices.undelivered(app.config["STORE"]), 10)
+    assert [(item.channel, item.to, item.tries) for item in kept] == [("mail", ("a@bank.example",), 1)]
+    assert "localhost did not take it" in kept[0].error

@@ -207,6 +207,24 @@ def test_expire_withdraws_what_nobody_touched(upkeep: Upkeep) -> None:
     assert rows.get(upkeep.store, fresh.id).state is rows.State.DRAFT
 
 
+def test_the_end_of_an_elevation_is_told_to_who_had_it_and_who_approved(upkeep: Upkeep, told: Told) -> None:
+    clock = upkeep.clock
+    assert isinstance(clock, Clock)
+    asked = grants.request("g-1", "olga", elevated("admin"), "dev", "a node is down", 1800, clock())
+    grant_rows.add(upkeep.store, asked)
+    grant_rows.change(upkeep.store, "g-1", lambda g: grants.approve(g, "pat", "", clock()), "pat", "approved", clock())
+    claimed = grant_rows.change(
+        upkeep.store, "g-1", lambda g: grants.claim(g, "1000", clock()), "olga", "claimed", clock()
+    )
+    upkeep.expire()
+    assert told == []
+    clock.moment = claimed.deadline + timedelta(seconds=1)
+    upkeep.expire()
+    ((users, subject, text),) = told
+    assert (users, subject) == (("olga", "pat"), "admin on dev: expired")
+    assert "Reason: a node is down" in text
+
+
 def test_a_break_glass_is_a_finding_until_it_is_reviewed_and_its_end_is_told(upkeep: Upkeep, told: Told) -> None:
     def codes() -> list[str]:
         assert upkeep.expire().state is JobState.OK
@@ -524,6 +542,7 @@ def test_the_table_of_jobs_is_that_of_the_documentation() -> None:
         "unusual",
         "elevate",
         "elevation-sweep",
+        "notices",
         "expire",
         "verify-ledger",
         "remind",

@@ -187,3 +187,17 @@ def _in(grant: Grant, *states: State) -> Grant:
             "make a new request" if not grant.state.is_open else "see `pilothouse access status`",
         )
     return grant
+
+
+def told(grant: Grant, actor: str, what: str) -> tuple[str, str]:
+    """(subject, text) of a step that was taken: `what` was done with the request, by `actor` ("" where it ended by
+    itself)."""
+    by = f" by {actor}" if actor and actor != grant.user else ""
+    subject = f"{grant.profile} on {grant.cluster}: {what}{by}"
+    lines = [
+        f"Request {grant.id} of {grant.user} for {grant.profile} on {grant.cluster}: {what}{by}.",
+        f"Reason: {grant.reason}",
+    ]
+    if grant.decided_by:
+        lines.append(f"Approved by {grant.decided_by}.")
+    return subject, "\n".join(lines)

@@ -4,8 +4,8 @@
            user: pilothouse, passwordFile: /etc/pilothouse/smtp-password}
     webhook: {url: https://chat.bank.example/hooks/pilothouse}
 
-A message never holds a secret. Addresses come from that file alone, redirects are not followed, and what
-does not work is tried a bounded number of times.
+A message never holds a secret. Addresses come from that file alone, and redirects are not followed. One attempt is made
+here; `workflows.notices` tries again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from __future__ import annotations
 import json
 import smtplib
 import ssl
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -25,11 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pilothouse.clients.addresses import LOOPBACK
 from pilothouse.files.settings import read_settings
-from pilothouse.problems import Invalid, PilothouseError, Unavailable
+from pilothouse.problems import Invalid, Unavailable
 
 TIMEOUT = 5.0
-PAUSES = (1.0, 3.0)
-"""Seconds between two attempts."""
 
 
 class Told(Protocol):
@@ -123,71 +120,17 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class Retried:
-    """Tries a channel a bounded number of times."""
-
-    def __init__(self, channel: Channel, sleep: Callable[[float], None], pauses: Sequence[float] = PAUSES) -> None:
-        self._channel = channel
-        self._sleep = sleep
-        self._pauses = pauses
-
-    def tell(self, message: Told) -> None:
-        for pause in self._pauses:
-            try:
-                self._channel.tell(message)
-                return
-            except Unavailable:
-                self._sleep(pause)
-        self._channel.tell(message)
-
-
-class Several:
-    """Every channel, each by itself: one that fails keeps no other from it. Raises what failed, at the end."""
-
-    def __init__(self, channels: Sequence[Channel]) -> None:
-        self._channels = channels
-
-    def tell(self, message: Told) -> None:
-        failures = []
-        for channel in self._channels:
-            try:
-                channel.tell(message)
-            except PilothouseError as failure:
-                failures.append(failure.message)
-        if failures:
-            raise Unavailable("; ".join(failures))
-
-
-class Background:
-    """Tells in a thread of its own, so that no page waits for a mail server; `failed` hears of what did not work."""
-
-    def __init__(self, channel: Channel, failed: Callable[[Told, str], None]) -> None:
-        self._channel = channel
-        self._failed = failed
-
-    def tell(self, message: Told) -> None:
-        threading.Thread(target=self._tell, args=(message,), name="notify", daemon=True).start()
-
-    def _tell(self, message: Told) -> None:
-        try:
-            self._channel.tell(message)
-        except PilothouseError as failure:
-            self._failed(message, failure.message)
-
-
-def from_file(path: Path, sleep: Callable[[float], None]) -> Several | None:
-    """The channels that the file sets, or None where it is missing or sets none. `Invalid` for a mistake in it."""
+def channels(path: Path) -> dict[str, Channel]:
+    """The channels that the file sets, by name: `mail`, `webhook`. `Invalid` for a mistake in it."""
     settings = read_settings(path, NotifySettings)
-    if settings is None:
-        return None
-    channels: list[Channel] = []
-    if settings.smtp:
+    found: dict[str, Channel] = {}
+    if settings is not None and settings.smtp:
         if not settings.smtp.starttls and settings.smtp.host not in LOOPBACK:
             raise Invalid(f"{path}: mail would travel unencrypted to {settings.smtp.host}", "set `starttls: true`")
-        channels.append(Retried(Smtp(settings.smtp), sleep))
-    if settings.webhook:
-        channels.append(Retried(Webhook(settings.webhook), sleep))
-    return Several(channels) if channels else None
+        found["mail"] = Smtp(settings.smtp)
+    if settings is not None and settings.webhook:
+        found["webhook"] = Webhook(settings.webhook)
+    return found
 
 
 def _password(path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +24,11 @@ from pilothouse.portal.frame import HomePanel, NavItem, Portal, live, may, me, n
 from pilothouse.portal.metrics import gauge
 from pilothouse.problems import Denied, Invalid, PilothouseError
 from pilothouse.store import certificates as certificate_rows
-from pilothouse.store import events
 from pilothouse.store import grants as grant_rows
 from pilothouse.workflows import access
 from pilothouse.workflows.access import Offer
 from pilothouse.workflows.elevation_state import Shown as Binding
+from pilothouse.workflows.notices import Outbox, in_a_thread
 
 blueprint = Blueprint("access", __name__, url_prefix="/access")
 NAV = (NavItem("Access", "access.index", 10, "Answers"),)
@@ -315,15 +314,10 @@ def start(state: Portal) -> None:
 
     state.metrics.add(collect)
     if "notifier" not in state.settings.extra:
-        channels = notify.from_file(state.settings.data / "notify.yaml", time.sleep)
-        if channels is not None:
-
-            def failed(message: notify.Told, reason: str) -> None:
-                log.warning("nobody told", subject=message.subject, reason=reason)
-                moment = state.settings.clock()
-                events.record(state.store, events.Event(moment, "notify.failed", "pilothouse", "", reason))
-
-            state.settings.extra["notifier"] = notify.Background(channels, failed)
+        channels = notify.channels(state.settings.data / "notify.yaml")
+        if channels:
+            made = Outbox(state.store, channels, state.settings.clock, in_a_thread)
+            state.settings.extra["notifier"] = made
 
 
 __all__ = ["NAV", "SOCKET", "blueprint", "home", "start"]

@@ -9,21 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from pilothouse import logs
-from pilothouse.clients import notify
 from pilothouse.portal.app import Settings, create_app, utc_now
 from pilothouse.problems import Invalid, PilothouseError, Unavailable
 from pilothouse.store import Store, address, settings
-from pilothouse.workflows.access import Notifier
 
 SECRET = "secret.key"  # noqa: S105  # the name of a file, not a secret
 FORM_KEY = "portal.form-key"
@@ -87,20 +83,9 @@ def make_app(options: ServerOptions) -> Flask:
             clock=utc_now,
             tls=bool(options.tls_cert),
             trusted_proxies=options.trusted_proxies,
-            extra={"notifier": _notifier(data)},
         ),
         store=store,
     )
-
-
-def _notifier(data: Path) -> Notifier | None:
-    """Mail and webhook where `notify.yaml` sets them, in a thread of their own so that no page waits for them."""
-    channel = notify.from_file(data / "notify.yaml", time.sleep)
-
-    def failed(message: notify.Told, reason: str) -> None:
-        structlog.get_logger(__name__).warning("not told", subject=message.subject, reason=reason)
-
-    return notify.Background(channel, failed) if channel else None
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types

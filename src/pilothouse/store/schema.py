@@ -427,3 +427,20 @@ unusual = Table(
     Column("workload", Boolean, nullable=False),
     Column("signals", JSON, nullable=False),
 )
+
+# What people are to be told: one row for each channel and recipient, until it was delivered or given up.
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", Identifier, primary_key=True, autoincrement=True),
+    Column("channel", String(20), nullable=False),
+    Column("to", JSON, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("made_at", Moment, nullable=False),
+    Column("due_at", Moment, nullable=False, index=True),
+    Column("claimed_until", Moment),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("given_up_at", Moment),
+)

@@ -6,7 +6,6 @@ Its database is the one of the data folder, in it or as it names it (`store.addr
 from __future__ import annotations
 
 import os
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,27 +19,33 @@ from pilothouse.problems import PilothouseError
 from pilothouse.store import address
 from pilothouse.worker.scheduler import Worker, until_signalled
 from pilothouse.workflows.access import Message, addresses_of
+from pilothouse.workflows.notices import Outbox
 from pilothouse.workflows.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
 
 
 def build(data: Path, platform: Path) -> Worker:
     """The worker with everything it needs."""
     store = address.opened(data)
     store.migrate()
-    channel = notify.from_file(data / "notify.yaml", time.sleep)
+    channels = notify.channels(data / "notify.yaml")
+    outbox = Outbox(store, channels, clock, lambda _work: None)  # the job delivers
 
     def tell(users: tuple[str, ...], subject: str, text: str) -> None:
         declared = context.opened().loaded.platform
         to = tuple(address for user in users for address in addresses_of(store, declared, user))
         try:
-            if to and channel is not None:
-                channel.tell(Message(to, subject, text))
+            if channels and to:
+                outbox.tell(Message(to, subject, text))
         except PilothouseError as failure:
             log.warning("not told", subject=subject, reason=failure.message)
 
-    context = Upkeep(store, platform, data.absolute(), lambda: datetime.now(UTC), tell, resolver=SystemResolver())
+    context = Upkeep(store, platform, data.absolute(), clock, tell, resolver=SystemResolver(), channels=channels)
     return Worker(context)
 
 

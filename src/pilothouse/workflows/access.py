@@ -202,11 +202,14 @@ def api_server(platform: Platform, cluster: str) -> ApiServer:
 
 
 def claim(desk: Desk, platform: Platform, token: str, grant_id: str, csr: str) -> Issued:
-    """The certificate of an approved request; the signer decides, once. That of a break-glass is told to everybody."""
+    """The certificate of an approved request; the signer decides, once. Who approved it is told, and everybody of that
+    of a break-glass."""
     found = desk.signer.sign(token, csr, grant_id=grant_id, address=desk.caller)
     grant = grant_rows.get(desk.store, grant_id)
     if grant and grant.break_glass:
         tell_everybody(desk, platform, grant, "claimed")
+    elif grant:
+        _tell_of(desk, platform, grant, found.user, "claimed")
     return found
 
 
@@ -350,6 +353,8 @@ def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: date
         )
         if ended.break_glass:
             tell_everybody(desk, platform, ended, f"ended by {person.shown}")
+        else:
+            _tell_of(desk, platform, ended, person.user, str(ended.state).replace("-", " "))
         if ended.state is State.WITHDRAWN:
             return GivenBack(id, "The request was withdrawn.")
         _end_certificate(desk.store, ended.cluster, ended.serial, person.user, now)
@@ -458,6 +463,15 @@ def tell_everybody(desk: Desk, platform: Platform, grant: Grant, what: str) -> s
     users_ = break_glass.concerned(platform, grant.profile)
     to = (address for user in users_ for address in addresses_of(desk.store, platform, user))
     return _tell(desk, Message(tuple(dict.fromkeys(to)), subject, text))
+
+
+def _tell_of(desk: Desk, platform: Platform, grant: Grant, actor: str, what: str) -> None:
+    """A step of an elevation, told to whoever it concerns beside the one who took it."""
+    subject, text = grants.told(grant, actor, what)
+    users_ = dict.fromkeys(name for name in (grant.user, grant.decided_by) if name and name != actor)
+    to = dict.fromkeys(address for name in users_ for address in addresses_of(desk.store, platform, name))
+    if to:
+        _tell(desk, Message(tuple(to), subject, text))
 
 
 def _tell(desk: Desk, message: Message) -> str:

@@ -7,13 +7,14 @@ result, never its end.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from pilothouse.access import break_glass
+from pilothouse.access import grants as machine
 from pilothouse.access.grants import Grant
 from pilothouse.access.ledger import Head
 from pilothouse.artifacts.objects import is_owned
@@ -28,8 +29,10 @@ from pilothouse.policies.domains import Resolver
 from pilothouse.problems import PilothouseError, Place, Problem, Problems, Severity, has_errors, warning
 from pilothouse.reports import summary
 from pilothouse.store import Store, events, findings, grants, ledger, limits, sessions
+from pilothouse.store import notices as notice_rows
 from pilothouse.store.jobs import JobState
-from pilothouse.workflows import proposals, rendering
+from pilothouse.workflows import notices, proposals, rendering
+from pilothouse.workflows.access import Notifier
 from pilothouse.workflows.rendering import KeptDomains, Opened
 
 REMIND_DAYS = (30, 7, 1)
@@ -61,6 +64,8 @@ class Upkeep:
     """Who asked for the run that goes on; nobody where it was its time."""
     resolver: Resolver | None = None
     """Resolves domains that are not pinned; without one they are what was kept."""
+    channels: Mapping[str, Notifier] = field(default_factory=dict)
+    """By which people are told: `mail`, `webhook`."""
     _opened: Opened | None = field(default=None, repr=False)
 
     def opened(self) -> Opened:
@@ -234,11 +239,16 @@ class Upkeep:
         settled = grants.settle(self.store, now)
         ended = len(settled)
         self._break_glass([grant for grant in settled if grant.break_glass], now)
+        for grant in settled:
+            if not grant.break_glass:
+                subject, text = machine.told(grant, "", str(grant.state))
+                self.tell(tuple(dict.fromkeys(filter(None, (grant.user, grant.decided_by)))), subject, text)
         old = proposals.expire(self.store, now)
         gone = sessions.purge(self.store, now)
         limits.purge(self.store, now)
         events.purge(self.store, now)
         findings.purge(self.store, now)
+        notice_rows.purge(self.store, now)
         return Outcome(JobState.OK, f"ended {ended} access requests, {old} proposals, {gone} sessions")
 
     def _break_glass(self, ended: Iterable[Grant], now: datetime) -> None:
@@ -248,6 +258,14 @@ class Upkeep:
             subject, text = break_glass.told(grant, str(grant.state))
             self.tell(break_glass.concerned(platform, grant.profile), subject, text)
         self.find("break-glass", "", break_glass.findings(grants.broken_glass(self.store), platform, now))
+
+    def notices(self) -> Outcome:
+        """Deliver what people are to be told; what has waited for long, or was given up, is a finding."""
+        went, missed = notices.deliver(self.store, self.channels, self.clock)
+        found = notices.findings(self.store, self.clock())
+        self.find("notices", "", found)
+        said = f"{went} delivered, {missed} failed"
+        return Outcome(JobState.PROBLEMS if found else JobState.OK, said)
 
     def verify(self) -> Outcome:
         """Walk the ledger's chain from its first entry, up to the head that the signer keeps beside its keys."""
@@ -315,6 +333,8 @@ class Lane(StrEnum):
     """Somebody waits for it: it never stands behind a long render."""
     LOGS = "logs"
     """What a log shows is to be known within a minute, whatever else takes long."""
+    NOTICES = "notices"
+    """A mail server that hangs keeps nothing else from being done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +370,7 @@ JOBS = (
         lane=Lane.URGENT,
     ),
     Job("elevation-sweep", "Remove bindings of requests that are over", timedelta(minutes=1), Upkeep.sweep_elevations),
+    Job("notices", "Deliver what people are to be told", timedelta(seconds=15), Upkeep.notices, lane=Lane.NOTICES),
     Job("expire", "End requests, proposals and sessions past their time", timedelta(minutes=1), Upkeep.expire),
     Job("verify-ledger", "Verify the ledger's chain", timedelta(hours=1), Upkeep.verify),
     Job("remind", "Remind before an egress expires", timedelta(hours=12), Upkeep.remind),
