@@ -215,8 +215,8 @@ def test_no_view_but_the_named_ones_is_public(app: Flask) -> None:
     public = {name for name, view in app.view_functions.items() if getattr(view, "public", False)}
     assert public >= {"auth.login", "health.healthz"}
     assert public - {"access.revoked"} == {
-        "auth.login", "auth.theme", "api.log_in", "api.openapi", "api.nothing", "health.healthz",
-        "health.readyz", "health.metrics",
+        "auth.login", "auth.theme", "oidc.begin", "oidc.back", "api.log_in", "api.openapi", "api.nothing",
+        "health.healthz", "health.readyz", "health.metrics",
     }  # fmt: skip
 
 

@@ -48,8 +48,8 @@ FILES = frozenset(
 )
 PARTS = frozenset(("firing.panel", "network_ask.ends", "network_ask.ports"))
 """What htmx puts into a page: looked at as a part of it."""
-ELSEWHERE = frozenset(("auth.login",))
-"""GET endpoints that a person who is logged in does not see; a test of its own looks at them."""
+ELSEWHERE = frozenset(("auth.login", "oidc.begin", "oidc.back"))
+"""GET endpoints that a person who is logged in does not see; tests of their own look at them."""
 
 
 def unvisited(app: Flask) -> list[str]:

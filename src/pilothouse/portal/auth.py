@@ -78,7 +78,7 @@ def authenticate(name: str, password: str) -> users.User | None:
         allowance = limits.hit(store(), limit, key, now())
         if not allowance.allowed:
             portal().metrics.logins.labels("limited").inc()
-            _log("login.limited", name, f"too many attempts ({limit.name})")
+            log("login.limited", name, f"too many attempts ({limit.name})")
             raise TooMany(allowance.retry_after)
     user = users.verify(store(), name, password)
     if user is None:
@@ -88,11 +88,11 @@ def authenticate(name: str, password: str) -> users.User | None:
             for limit, key in keys:
                 limits.give_back(store(), limit, key)
             portal().metrics.logins.labels("unavailable").inc()
-            _log("login.unavailable", name, failure.message)
+            log("login.unavailable", name, failure.message)
             raise
     if user is None:
         portal().metrics.logins.labels("refused").inc()
-        _log("login.failed", name, "wrong name or password")
+        log("login.failed", name, "wrong name or password")
         return None
     limits.clear(store(), *keys[1])
     limits.give_back(store(), *keys[0])
@@ -103,18 +103,18 @@ def authenticate(name: str, password: str) -> users.User | None:
 def _from_directory(name: str, password: str) -> users.User | None:
     """The person as the directory has them, or None. Names are compared without case: our own are in lower case."""
     directory: Directory | None = portal().settings.extra.get("directory")
-    if directory is None or _is_ours(name):
+    if directory is None or is_ours(name):
         return None
     found = directory.authenticate(name, password)
     if found is None:
         return None
-    if _is_ours(found.name):
-        _log("login.refused", found.name, "the directory has a person under the name of an account of pilothouse")
+    if is_ours(found.name):
+        log("login.refused", found.name, "the directory has a person under the name of an account of pilothouse")
         return None
     return users.User(found.name, found.display_name, found.email, found.groups)
 
 
-def _is_ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
     return users.get(store(), name.strip().lower()) is not None
 
 
@@ -128,7 +128,8 @@ def start(state: Portal) -> None:
             state.settings.extra["directory"] = found
 
 
-def _log(kind: str, name: str, message: str) -> None:
+def log(kind: str, name: str, message: str) -> None:
+    """An event about somebody who logs in, or tries to."""
     events.record(store(), events.Event(now(), kind, sessions.printable(name), "", message, address()))
 
 
@@ -159,6 +160,11 @@ def login() -> BaseResponse | str | tuple[str, int] | tuple[str, int, dict[str, 
     if user is None:
         form.error("", "the name or the password is wrong")
         return render_template("login.html", form=form, next=target), 422
+    return logged_in(user, target)
+
+
+def logged_in(user: users.User, target: str) -> BaseResponse:
+    """A new session of that person, in the place of the browser's last one, and on to the page that was asked for."""
     token, _ = sessions.start(
         store(),
         user,
@@ -167,7 +173,7 @@ def login() -> BaseResponse | str | tuple[str, int] | tuple[str, int, dict[str, 
         agent=request.user_agent.string,
         replaces=request.cookies.get(cookie_name(), ""),
     )
-    _log("login", user.name, "logged in")
+    log("login", user.name, "logged in")
     flask.session.clear()  # a new CSRF token: what was planted before the login is worth nothing after it
     response = redirect(target or "/")
     set_cookie(response, token)
@@ -181,7 +187,7 @@ def set_cookie(response: BaseResponse, token: str) -> None:
 @blueprint.post("/logout")
 def logout() -> BaseResponse:
     sessions.revoke(store(), session().id, now())
-    _log("logout", me().user, "logged out")
+    log("logout", me().user, "logged out")
     flask.session.clear()
     response = redirect(url_for("auth.login"))
     response.delete_cookie(cookie_name(), path="/", secure=portal().settings.tls, httponly=True, samesite="Lax")
@@ -201,7 +207,7 @@ def profile() -> str:
 @blueprint.post("/me/sessions/<identifier>/end")
 def end_session(identifier: str) -> BaseResponse:
     if sessions.revoke(store(), identifier, now(), user=me().user):
-        _log("session.ended", me().user, "ended one of their sessions")
+        log("session.ended", me().user, "ended one of their sessions")
         flash("The session was ended.")
     else:
         flash("That session had ended already.")
