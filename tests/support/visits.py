@@ -13,7 +13,9 @@ from werkzeug.exceptions import HTTPException
 
 PAGES = """
 / /me /access/ /access/break-glass /access/locks /access/locks?past=yes
-/access/profiles/developer /access/profiles/cluster-admin
+/access/what-can /access/what-can?user=alice&cluster=dev /access/what-can?user=nobody-here
+/access/who-can /access/who-can?verb=delete&resource=pods&namespace=payments&cluster=prod
+/access/who-can?verb=get&resource=nonsense&cluster=prod /access/profiles/developer /access/profiles/cluster-admin
 /egress/ /egress/?all=yes /egress/new?service=payments/payments
 /alerts/ /alerts/?cluster=prod&labels=team%3Dpayments+severity%3Dpage&at=sunday+03:00
 /alerts/?labels=nonsense&at=never /alerts/declared?cluster=prod /alerts/config
@@ -27,6 +29,8 @@ PAGES = """
 /audit/ /audit/events /audit/?since=never /audit/verify /audit/unusual/ /jobs/ /nowhere
 """.split()
 STATUS = {
+    "/access/what-can?user=nobody-here": 422,
+    "/access/who-can?verb=get&resource=nonsense&cluster=prod": 422,
     "/alerts/?labels=nonsense&at=never": 422,
     "/network/can?cluster=prod&from=nobody&to=ledger/ledger": 422,
     "/nowhere": 404,

@@ -223,3 +223,10 @@ def to_dict(profile: AccessProfile) -> dict[str, Any]:
         "may": [{"text": item.text, "weight": item.weight.value} for item in may_do(profile)],
         "terms": terms(profile),
     }
+
+
+def rule_text(rule: Mapping[str, Any]) -> str:
+    """A PolicyRule in one line."""
+    what = rule.get("nonResourceURLs") or rule.get("resources") or ()
+    only = f" named {', '.join(rule['resourceNames'])}" if rule.get("resourceNames") else ""
+    return f"{', '.join(rule.get('verbs') or ())} on {', '.join(what)}{only}"

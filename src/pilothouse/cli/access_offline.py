@@ -137,6 +137,8 @@ def can_i(
     }
 
     def human() -> None:
+        from pilothouse.access.words import rule_text
+
         asked = [identity] if decision else identities
         who = identity.user or " or ".join(sorted({group for item in asked for group in item.groups}))
         click.echo(f"{'yes' if decision else 'no'}: {who} to {question} on {cluster}: {decision.why}")
@@ -235,13 +237,6 @@ def _requested(inputs: Inputs, profile: str, teams: tuple[str, ...]) -> list[Map
         return []
     held = teams or tuple(inputs.platform.teams)
     return list(elevation.requested(declared, inputs.platform, inputs.cluster.name, held))
-
-
-def rule_text(rule: Mapping[str, Any]) -> str:
-    """A PolicyRule in one line."""
-    what = rule.get("nonResourceURLs") or rule.get("resources") or ()
-    only = f" named {', '.join(rule['resourceNames'])}" if rule.get("resourceNames") else ""
-    return f"{', '.join(rule.get('verbs') or ())} on {', '.join(what)}{only}"
 
 
 # ---------------------------------------------------------------- verify-ledger

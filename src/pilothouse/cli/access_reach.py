@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from pilothouse.access.words import rule_text
 from pilothouse.cli.access import portal, wallet
-from pilothouse.cli.access_offline import rule_text
 from pilothouse.cli.output import emit, output_option, table
 
 

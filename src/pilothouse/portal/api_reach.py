@@ -11,7 +11,8 @@ from pilothouse.access import can_i
 from pilothouse.access.can_i import Grantor
 from pilothouse.access.history import Living
 from pilothouse.portal.api import answer, describe
-from pilothouse.portal.frame import live, me, now, store
+from pilothouse.portal.frame import me, now, store
+from pilothouse.portal.reach import opened
 from pilothouse.problems import Invalid, nearest
 from pilothouse.workflows import reach
 
@@ -110,7 +111,7 @@ def who_can() -> Response:
         word = resource.partition("/")[0]
         raise Invalid(str(failure), nearest(word, can_i.known_resources()) or f"write {word}.example.org") from failure
     at = reach.moment_of(given["at"]) if given.get("at") else None
-    found = reach.who_can(store(), live().opened, me(), question, cluster, now(), at)
+    found = reach.who_can(store(), opened(), me(), question, cluster, now(), at)
     return answer(
         WhoCanOut(
             question=found.question,
@@ -149,7 +150,7 @@ describe(
 
 @blueprint.get("/what-can/<user>")
 def what_can(user: str) -> Response:
-    found = reach.what_can(store(), live().opened, me(), user, now(), request.args.get("cluster", ""))
+    found = reach.what_can(store(), opened(), me(), user, now(), request.args.get("cluster", ""))
     return answer(
         WhatCanOut(
             user=found.user,
