@@ -168,6 +168,11 @@ def test_a_channel_that_is_set_no_more_is_not_forgotten_silently(site: Site) -> 
     assert {item.error for item in notices.undelivered(site.store)} == {"no mail is set in notify.yaml any more"}
 
 
+def test_a_nul_in_a_reason_keeps_nobody_from_it(site: Site) -> None:
+    site.outbox.tell(Message(("pat@bank.example",), "a\0b", "c\0d"))
+    assert [(message.subject, message.text) for message in site.mail.got] == [("a\ufffdb", "c\ufffdd")]
+
+
 def test_nobody_to_tell(site: Site) -> None:
     with pytest.raises(Unavailable, match="no mail address"):
         Outbox(site.store, {MAIL: site.mail}, site.now, lambda work: None).tell(Message((), "s", "t"))

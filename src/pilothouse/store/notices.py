@@ -48,8 +48,8 @@ def keep(store: Store, wanted: Sequence[Notice]) -> None:
         {
             "channel": item.channel,
             "to": list(item.to),
-            "subject": item.subject,
-            "text": item.text,
+            "subject": item.subject.replace("\0", "\ufffd"),  # PostgreSQL cannot hold a NUL
+            "text": item.text.replace("\0", "\ufffd"),
             "made_at": item.made_at,
             "due_at": item.due_at,
         }
