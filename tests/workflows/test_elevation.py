@@ -117,6 +117,18 @@ def test_a_lock_ends_the_rights(place: Site, by_serial: bool) -> None:
     assert grant_of(place, id).state is State.GIVEN_BACK
 
 
+@pytest.mark.parametrize(("away", "binding"), [(False, "gone"), (True, "stands")])
+def test_a_lock_waits_for_all_bindings_together(place: Site, away: bool, binding: str) -> None:
+    ids = {place.approved(profile=name) for name in ("cluster-admin", "repair")}
+    for id in ids:
+        place.claim(id)
+    place.away, place.pauses = away, 0
+    step = place.lock("olga")
+    assert {(item.id, item.binding) for item in step.requests} == {(id, binding) for id in ids}
+    assert place.pauses == (60 if away else 1)
+    assert bool(place.bindings()) is away
+
+
 def test_a_locked_person_has_no_request_to_claim(place: Site) -> None:
     id = place.approved()
     assert [item.id for item in place.lock("olga").requests] == [id]

@@ -7,7 +7,7 @@ transaction that takes it. Certificates come from the signer alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -347,21 +347,8 @@ def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: date
     """End a request or a certificate (by its serial) early."""
     grant = grant_rows.get(desk.store, id)
     if grant is not None:
-        _require(may(person, Action.GIVE_BACK, grant, platform))
-        ended = grant_rows.change(
-            desk.store, id, lambda found: grants.give_back(found, now), person.user, "elevation.given-back", now
-        )
-        if ended.break_glass:
-            tell_everybody(desk, platform, ended, f"ended by {person.shown}")
-        else:
-            _tell_of(desk, platform, ended, person.user, str(ended.state).replace("-", " "))
-        if ended.state is State.WITHDRAWN:
-            return GivenBack(id, "The request was withdrawn.")
-        _end_certificate(desk.store, ended.cluster, ended.serial, person.user, now)
-        bound = elevations.get(desk.store, id)
-        if bound is not None:
-            return _unbound(desk, ended, person, now)
-        return GivenBack(id, _meaning(certificate_rows.get(desk.store, ended.serial, ended.cluster)))
+        (outcome,) = _outcomes(desk, (_end_request(desk, platform, person, grant, now),), person, now)
+        return outcome
     found = certificate_rows.get(desk.store, id)
     if found is None:
         raise Invalid(f"there is no request or certificate `{id}`", "see `pilothouse access status`")
@@ -375,16 +362,60 @@ def give_back(desk: Desk, platform: Platform, person: Person, id: str, now: date
     return GivenBack(id, _meaning(found))
 
 
+def give_back_all(
+    desk: Desk, platform: Platform, person: Person, ids: Iterable[str], now: datetime
+) -> tuple[GivenBack, ...]:
+    """End several requests, and wait for all their bindings together. One that ended by itself is left out."""
+    ended = []
+    for id in ids:
+        grant = grant_rows.get(desk.store, id)
+        if grant is None:
+            continue
+        try:
+            ended.append(_end_request(desk, platform, person, grant, now))
+        except Conflict:
+            continue
+    return _outcomes(desk, ended, person, now)
+
+
+def _end_request(desk: Desk, platform: Platform, person: Person, grant: Grant, now: datetime) -> Grant:
+    _require(may(person, Action.GIVE_BACK, grant, platform))
+    ended = grant_rows.change(
+        desk.store, grant.id, lambda found: grants.give_back(found, now), person.user, "elevation.given-back", now
+    )
+    if ended.break_glass:
+        tell_everybody(desk, platform, ended, f"ended by {person.shown}")
+    else:
+        _tell_of(desk, platform, ended, person.user, str(ended.state).replace("-", " "))
+    if ended.state is not State.WITHDRAWN:
+        _end_certificate(desk.store, ended.cluster, ended.serial, person.user, now)
+    return ended
+
+
+def _outcomes(desk: Desk, ended: Sequence[Grant], person: Person, now: datetime) -> tuple[GivenBack, ...]:
+    """What it means that these were ended. The worker is woken, and waited for a little: whoever gives back wants to
+    know that it is over."""
+    bound = tuple(elevations.of(desk.store, (grant.id for grant in ended if grant.state is not State.WITHDRAWN)))
+    woken = bool(bound) and elevation_state.wake(desk.store, person.user, now)
+    stand = elevation_state.wait_until_gone(desk.store, bound, desk.pause) if woken else {}
+    return tuple(_outcome(desk.store, grant, grant.id in bound, stand.get(grant.id)) for grant in ended)
+
+
+def _outcome(store: Store, grant: Grant, binds: bool, found: elevations.Elevation | None) -> GivenBack:
+    if grant.state is State.WITHDRAWN:
+        return GivenBack(grant.id, "The request was withdrawn.")
+    if not binds:
+        return GivenBack(grant.id, _meaning(certificate_rows.get(store, grant.serial, grant.cluster)))
+    return _unbound(grant, found)
+
+
 def _end_certificate(store: Store, cluster: str, serial: str, actor: str, now: datetime) -> None:
     with store.write() as connection:
         certificate_rows.end(connection, cluster, serial, certificate_rows.State.GIVEN_BACK, now)
         ledger.append(connection, Entry("certificate.given-back", actor, serial, cluster), now)
 
 
-def _unbound(desk: Desk, grant: Grant, person: Person, now: datetime) -> GivenBack:
-    """The worker is woken, and waited for a little: whoever gives back wants to know that it is over."""
-    woken = elevation_state.wake(desk.store, person.user, now)
-    found = elevation_state.wait_until_gone(desk.store, grant.id, desk.pause) if woken else None
+def _unbound(grant: Grant, found: elevations.Elevation | None) -> GivenBack:
     if found is not None and found.state is elevations.State.GONE:
         said = f"It is given back: its certificate has no rights on {grant.cluster} any more."
         return GivenBack(grant.id, said, "gone")

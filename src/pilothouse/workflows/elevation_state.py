@@ -6,7 +6,7 @@ cluster's API server, and not for a schedule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,14 +50,14 @@ def wait_until_bound(store: Store, grant_id: str, cluster: str, pause: Pause) ->
     )
 
 
-def wait_until_gone(store: Store, grant_id: str, pause: Pause) -> Elevation | None:
-    """How the binding stands once it is gone, or after a while."""
-    found = elevations.get(store, grant_id)
+def wait_until_gone(store: Store, grant_ids: Collection[str], pause: Pause) -> dict[str, Elevation]:
+    """How the bindings stand once all are gone, or after a while: they are waited for together."""
+    found = elevations.of(store, grant_ids)
     for _ in range(int(UNBIND_SECONDS / POLL)):
-        if found is None or found.state is Bound.GONE or found.tries:
+        if all(item.state is Bound.GONE or item.tries for item in found.values()):
             break
         pause(POLL)
-        found = elevations.get(store, grant_id)
+        found = elevations.of(store, grant_ids)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,7 +9,7 @@ from pilothouse.access import locks as machine
 from pilothouse.access.locks import Kind, Lock, Target
 from pilothouse.access.permissions import Action, Decision, Person, may
 from pilothouse.platform.model import Platform
-from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError, nearest
+from pilothouse.problems import Denied, Invalid, PilothouseError, nearest
 from pilothouse.store import Store, sessions, users
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
@@ -110,7 +109,7 @@ def lock(
     until = now + timedelta(seconds=seconds) if seconds else None
     wanted = machine.lock("l" + desk.new_id()[1:], target, person.user, reason, now, until)
     made, ended = lock_rows.put(desk.store, wanted)
-    requests = tuple(_end_elevations(desk, platform, person, target, now))
+    requests = access.give_back_all(desk, platform, person, _elevations_of(desk.store, target), now)
     left = unheld(desk.store, platform, target, now)
     text = [
         f"{made.sentence}: {made.reason}",
@@ -122,20 +121,12 @@ def lock(
     return Step(made, ended, _tell(desk, platform, person, made, f"Locked: {target}", text), requests, left)
 
 
-def _end_elevations(
-    desk: Desk, platform: Platform, person: Person, target: Target, now: datetime
-) -> Iterator[GivenBack]:
-    """What the person asked for or claimed is over with the lock; of a locked certificate the request it came from."""
+def _elevations_of(store: Store, target: Target) -> list[str]:
+    """The requests that are over with the lock: the person's open ones; of a certificate the one that it came from."""
     if target.kind is Kind.USER:
-        ids = [grant.id for grant in grant_rows.find(desk.store, target.user, only_open=True)]
-    else:
-        row = certificate_rows.get(desk.store, target.subject, target.cluster)
-        ids = [row.grant_id] if row is not None and row.grant_id else []
-    for id in ids:
-        try:
-            yield access.give_back(desk, platform, person, id, now)
-        except Conflict:
-            continue  # it ended by itself
+        return [grant.id for grant in grant_rows.find(store, target.user, only_open=True)]
+    row = certificate_rows.get(store, target.subject, target.cluster)
+    return [row.grant_id] if row is not None and row.grant_id else []
 
 
 def unlock(desk: Desk, platform: Platform, person: Person, subject: str, why: str, now: datetime) -> Step:
