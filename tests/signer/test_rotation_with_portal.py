@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -69,12 +71,19 @@ def test_the_plan_is_read_then_each_run_takes_a_stage(site: tuple[Any, Callable[
     assert "Next: pilothouse access ca rotate --cluster dev\n" in plan
     before = login(app, "olga").get("/access/authorities/dev.crt").get_data()
 
+    page = _page(app, "olga")
+    assert "No rotation is under way" in page
+    assert "made next" in page
+    assert "pilothouse access ca rotate --cluster dev Copy" in page
+
     assert "is made" in olga("ca", "rotate", "--cluster", "dev")
+    assert "A rotation is under way: made" in _page(app, "olga")
     said = olga("ca", "rotate", "--cluster", "dev")
     assert "Next: pilothouse access ca rotate --cluster dev --trusted\n" in said
     both = login(app, "olga").get("/access/authorities/dev.crt").get_data()
     assert len(x509.load_pem_x509_certificates(both)) == 2
     assert both.startswith(before)
+    assert "pilothouse access ca rotate --cluster dev --trusted Copy" in _page(app, "olga")
     with pytest.raises(Invalid, match="cannot be seen from here"):
         olga("ca", "rotate", "--cluster", "dev")
     assert "is signing" in olga("ca", "rotate", "--cluster", "dev", "--trusted")
@@ -88,9 +97,17 @@ def test_the_plan_is_read_then_each_run_takes_a_stage(site: tuple[Any, Callable[
     assert not any(line in said + plan for line in key.splitlines())
 
 
+def _page(app: Any, name: str) -> str:
+    """The page of dev's authority, as text."""
+    found = login(app, name).get("/access/authorities/dev/rotation")
+    assert found.status_code == 200
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", found.get_data(as_text=True))).split())
+
+
 def test_an_engineer_may_not_even_look(site: tuple[Any, Callable[[str], Run]]) -> None:
-    _, machine = site
+    app, machine = site
     alice = machine("alice")
+    assert "only the platform team may" in _page(app, "alice")
     for command in ("plan", "rotate"):
         with pytest.raises(Denied, match="only the platform team may"):
             alice("ca", command, "--cluster", "dev")

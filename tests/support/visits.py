@@ -16,6 +16,7 @@ PAGES = """
 /access/what-can /access/what-can?user=alice&cluster=dev /access/what-can?user=nobody-here
 /access/who-can /access/who-can?verb=delete&resource=pods&namespace=payments&cluster=prod
 /access/who-can?verb=get&resource=nonsense&cluster=prod /access/profiles/developer /access/profiles/cluster-admin
+/access/authorities /access/authorities/prod/rotation
 /egress/ /egress/?all=yes /egress/new?service=payments/payments
 /alerts/ /alerts/?cluster=prod&labels=team%3Dpayments+severity%3Dpage&at=sunday+03:00
 /alerts/?labels=nonsense&at=never /alerts/declared?cluster=prod /alerts/config

@@ -49,7 +49,8 @@ class RotateIn(In):
     force: bool = Field(default=False, description="Withdraw although certificates of the old one are alive.")
 
 
-def _signer() -> SignerClient:
+def rotating_signer() -> SignerClient:
+    """The signer's own process, which alone has the keys. `Unavailable` where this portal has none."""
     found = signer_of(portal())
     if not isinstance(found, SignerClient):
         raise Unavailable("this portal has no signer's process, so no authority can be rotated")
@@ -67,7 +68,7 @@ describe("get", PATH, "How far the rotation of a cluster's authority is, and wha
 
 @blueprint.get("/authorities/<cluster>/rotation")
 def seen(cluster: str) -> Response:
-    return _out(_signer().rotation(token(), cluster))
+    return _out(rotating_signer().rotation(token(), cluster))
 
 
 describe("post", PATH, "Take the next stage of a rotation.", body=RotateIn, answer=RotationOut)
@@ -76,4 +77,4 @@ describe("post", PATH, "Take the next stage of a rotation.", body=RotateIn, answ
 @blueprint.post("/authorities/<cluster>/rotation")
 def rotate(cluster: str) -> Response:
     given = body_of(RotateIn)
-    return _out(_signer().rotate(token(), cluster, given.stage, given.trusted, given.force))
+    return _out(rotating_signer().rotate(token(), cluster, given.stage, given.trusted, given.force))

@@ -11,6 +11,7 @@ from pilothouse.access import can_i, words
 from pilothouse.access.can_i import Grantor
 from pilothouse.access.history import Living
 from pilothouse.access.permissions import Action
+from pilothouse.platform.model import AccessProfile, Scope
 from pilothouse.portal.forms import Form
 from pilothouse.portal.frame import live, may, me, now, store
 from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest
@@ -19,6 +20,12 @@ from pilothouse.workflows.rendering import Opened
 
 blueprint = Blueprint("reach", __name__, url_prefix="/access")
 VERBS = "get list watch create update patch delete deletecollection impersonate bind escalate".split()
+EXAMPLES = (
+    ("read Secrets", "get", "secrets"),
+    ("open a shell in pods", "create", "pods/exec"),
+    ("delete workloads", "delete", "deployments"),
+    ("change roles", "patch", "clusterroles"),
+)
 _WHO = ("verb", "resource", "name", "namespace", "cluster", "at")
 
 
@@ -54,6 +61,7 @@ def who_can() -> str | tuple[str, int]:
         resources=can_i.known_resources(),
         command=_command(form),
         allowed=may(Action.READ_AUDIT),
+        examples=_examples(form["cluster"] or live().main_cluster) if may(Action.READ_AUDIT) else (),
     )
     return (page, status) if status != 200 else page
 
@@ -67,6 +75,11 @@ def _asked(form: Form) -> reach.WhoCan:
         raise Invalid(str(failure), hint) from failure
     at = reach.moment_of(form["at"]) if form["at"] else None
     return reach.who_can(store(), opened(), me(), question, form["cluster"], now(), at)
+
+
+def _examples(cluster: str) -> list[tuple[str, dict[str, str]]]:
+    """Questions to begin with, as (words, query)."""
+    return [(text, {"verb": verb, "resource": what, "cluster": cluster}) for text, verb, what in EXAMPLES if cluster]
 
 
 def opened() -> Opened:
@@ -109,6 +122,46 @@ def what_can() -> str | tuple[str, int]:
         everybody=everybody,
     )
     return (page, status) if status != 200 else page
+
+
+@blueprint.app_template_global("questions_of")
+def questions_of(profile: AccessProfile) -> list[dict[str, str]]:
+    """What the profile lets one do, each as the query of a question: who can do that as well?"""
+    places = [name for name in live().clusters if profile.holds_on(name)]
+    if not places:
+        return []
+    where = {"cluster": places[-1]}
+    if profile.scope is Scope.TEAM_NAMESPACES:  # its bindings hold in namespaces, so the question names one
+        namespace = _a_namespace(places[-1])
+        if not namespace:
+            return []
+        where["namespace"] = namespace
+    asked = [
+        {"verb": rule.verbs[0], "resource": _shown(rule.resources[0], rule.api_groups)} | where
+        for rule in profile.rules
+        if rule.resources and rule.verbs and "*" not in (rule.verbs[0], rule.resources[0], *rule.api_groups)
+    ]
+    return asked[:4]
+
+
+def _a_namespace(cluster: str) -> str:
+    """One of the person's own teams where there is one, else of any."""
+    platform = live().platform
+    for team in (*sorted(me().teams), *platform.teams):
+        for namespace in platform.namespaces_of(team, cluster):
+            return namespace
+    return ""
+
+
+def _shown(resource: str, groups: tuple[str, ...]) -> str:
+    head, slash, tail = resource.partition("/")
+    return f"{head}.{groups[0]}{slash}{tail}" if groups and groups[0] else resource
+
+
+@blueprint.app_template_test("declared_profile")
+def is_declared(name: str) -> bool:
+    """Whether there is a page of that profile."""
+    return name in live().platform.profiles
 
 
 def _unique(items: Iterable[Living]) -> tuple[Living, ...]:
