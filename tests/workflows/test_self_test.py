@@ -153,6 +153,18 @@ def test_the_embedded_authority_withstands_every_escape(world: World) -> None:
     assert list(report.problems()) == []
 
 
+def test_a_cluster_whose_requests_are_bound_passes_without_a_worker(world: World) -> None:
+    """Nobody binds what the test claims on its own store: a claim that waited for that would leave it untried, and the
+    cluster unserved."""
+    path = world.platform / "platform.yaml"
+    account = 'elevation: {account: "system:serviceaccount:pilothouse:pilothouse"}'
+    path.write_text(path.read_text().replace("  environment: dev\n", f"  environment: dev\n  {account}\n"))
+    assert world.declared().clusters["dev"].binds_requests
+    with world.authorities() as keys:
+        report = self_test_embedded.by_itself(keys.certificate("dev"), world.declared(), "dev", {}, world.now)
+    assert [item for item in report.attempts if item.outcome in (Outcome.OPEN, Outcome.UNTRIED)] == []
+
+
 def test_an_authority_with_the_key_of_another_cluster_is_found(world: World) -> None:
     with world.authorities() as keys:
         dev = keys.certificate("dev")
