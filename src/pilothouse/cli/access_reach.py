@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from pilothouse.access.words import rule_text
 from pilothouse.cli.access import portal, wallet
 from pilothouse.cli.output import emit, output_option, table
 
@@ -75,6 +74,8 @@ def what_can(user: str, cluster: str, output: str) -> None:
 
 
 def _rule(item: Mapping[str, Any]) -> str:
+    from pilothouse.access.words import rule_text
+
     rule = item["by"]["rule"]
     return rule_text(rule) if rule else f"{item['by']['role']}, whose rules are not known"
 
