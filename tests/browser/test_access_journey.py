@@ -113,7 +113,7 @@ def test_elevation_needs_somebody_else(people: People, laptop: Laptop) -> None:
     asking = people("alice")
     asking.goto("/access/")
     asking.get_by_role("region", name="Shell").get_by_role("link", name="Ask for it").click()
-    asking.get_by_label("Cluster").select_option("prod")
+    asking.get_by_label("Cluster").select_option("test")
     asking.get_by_role("button", name="Ask").click()
     expect(asking.get_by_label("Reason")).to_be_focused()  # the browser itself says that it is needed
     asking.get_by_label("Reason").fill(REASON)
@@ -121,12 +121,12 @@ def test_elevation_needs_somebody_else(people: People, laptop: Laptop) -> None:
     asking.get_by_role("button", name="Ask").click()
     expect(asking.get_by_text("write it as 8h, 45m or 1h30m")).to_be_visible()
     expect(asking.get_by_label("Reason")).to_have_value(REASON)
-    expect(asking.get_by_label("Cluster")).to_have_value("prod")
+    expect(asking.get_by_label("Cluster")).to_have_value("test")
     asking.get_by_role("textbox", name="How long").fill("45m")
     asking.get_by_role("button", name="Ask").click()
     asking.wait_for_url("**/access/requests/*")
     request = urlsplit(asking.url).path.rpartition("/")[2]
-    expect(asking.get_by_role("heading", level=1)).to_have_text("shell on prod for alice")
+    expect(asking.get_by_role("heading", level=1)).to_have_text("shell on test for alice")
 
     # Not by the one who asked: the button says so, and so does the portal when it is asked all the same.
     refused = asking.locator(".denied")
@@ -146,7 +146,7 @@ def test_elevation_needs_somebody_else(people: People, laptop: Laptop) -> None:
     deciding.goto("/")
     waiting = deciding.get_by_role("region", name="Access", exact=True)
     expect(waiting).to_contain_text("1 request waits for you")
-    waiting.get_by_role("link", name="alice: shell on prod").click()
+    waiting.get_by_role("link", name="alice: shell on test").click()
     expect(deciding.get_by_role("region", name="What it would grant")).to_contain_text("open a shell in pods")
     expect(deciding.get_by_text(REASON)).to_be_visible()
     deciding.get_by_role("button", name="Deny").click()
@@ -159,14 +159,37 @@ def test_elevation_needs_somebody_else(people: People, laptop: Laptop) -> None:
     assert claimed["profile"] == "shell"
     assert "ph:elevated:shell:payments" in laptop.run("access", "inspect").stdout
     asking.goto("/access/")
-    row = asking.get_by_role("row").filter(has=asking.get_by_role("button", name="Give back shell on prod"))
+    row = asking.get_by_role("row").filter(has=asking.get_by_role("button", name="Give back shell on test"))
     expect(row.locator("time[data-countdown]")).to_have_text(re.compile(r"^in 4[45] min$"))
     row.get_by_role("button", name="Give back").click()
     expect(asking.get_by_role("status").first).to_be_visible()
-    expect(asking.get_by_role("button", name="Give back shell on prod")).to_have_count(0)
+    expect(asking.get_by_role("button", name="Give back shell on test")).to_have_count(0)
     asking.goto(f"/access/requests/{request}")
     expect(asking.get_by_text("Nothing more can happen to it.")).to_be_visible()
     check_ledger(people, laptop, request)
+
+
+def test_a_cluster_that_cannot_bind_signs_nothing_and_says_why(people: People, laptop: Laptop) -> None:
+    """The worker binds each request on prod, whose API server and token are not here: the break-glass of two people,
+    opened there, gets its reason at once and can be claimed again."""
+    asking = people("peggy")
+    asking.goto("/access/profiles/break-glass")
+    asking.get_by_label("Cluster").select_option("prod")
+    asking.get_by_label("Reason").fill("The directory is down, and so is the API of payments")
+    asking.get_by_role("button", name="Ask").click()
+    asking.wait_for_url("**/access/requests/*")
+    request = urlsplit(asking.url).path.rpartition("/")[2]
+    deciding = people("quentin")
+    deciding.goto("/access/break-glass")
+    deciding.get_by_role("link", name=request).click()
+    deciding.get_by_role("button", name="Approve").click()
+    expect(deciding.get_by_role("status").first).to_contain_text("was approved")
+    laptop.log_in("peggy")
+    refused = laptop.run("access", "claim", request, code=None)
+    assert refused.returncode != 0
+    assert f"prod did not bind request {request}: the token of cluster prod is not here" in refused.stderr
+    assert "can be claimed again" in refused.stderr
+    laptop.run("access", "give-back", request)
 
 
 def check_ledger(people: People, laptop: Laptop, request: str) -> None:
