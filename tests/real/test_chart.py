@@ -15,7 +15,10 @@ EVERYTHING = (
     "tls.existingSecret=tls,platform.existingClaim=documents,platform.gitHomeSecret=git,persistence.existingClaim=data,"
     "scheduling.priorityClassName=high,image.pullSecrets={pull},trustedProxies={10.0.0.0/8},"
     "credentials[0].secret=prod,credentials[0].mountPath=/etc/pilothouse/prod,extraArgs.worker={--x},"
-    "database.existingSecret=database,portal.replicas=3"
+    "database.existingSecret=database,portal.replicas=3,"
+    "webhook.enabled=true,webhook.tlsSecret=webhook,webhook.clientCaSecret=api-servers,webhook.allowedNetworks={10.15.0.0/24},"
+    "audit.hostPath=/var/log/kubernetes,audit.group=4242,audit.config.sources[0].cluster=prod,"
+    "audit.config.sources[0].kind=kubernetes,audit.config.sources[0].path=/audit/audit.log"
 )
 
 
@@ -138,6 +141,87 @@ def test_the_processes_know_their_arguments(helm: Path) -> None:
         assert container["args"][0] == commands[name].name
 
 
+def webhook(*sets: str) -> tuple[str, str]:
+    """The least that the webhook needs, and more."""
+    needed = "webhook.enabled=true,webhook.tlsSecret=t,webhook.clientCaSecret=c,database.existingSecret=d"
+    return "--set", ",".join((needed, *sets))
+
+
+def test_the_webhook_is_a_deployment_of_its_own(helm: Path) -> None:
+    from pilothouse.cli.access import group
+
+    assert not any("webhook" in item["metadata"]["name"] for item in rendered(helm)), "off where nobody asks for it"
+    manifests = rendered(helm, *webhook())
+    deployment = one(manifests, "Deployment", "pilothouse-webhook")
+    (container,) = containers(deployment).values()
+    assert container["args"][:2] == ["access", "webhook"]
+    known = {option for parameter in group.commands["webhook"].params for option in parameter.opts}
+    assert {argument.split("=")[0] for argument in container["args"][2:]} <= known
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    files = [argument.partition("=")[2] for argument in container["args"] if argument.startswith(("--tls", "--client"))]
+    assert len(files) == 3
+    assert {str(Path(file).parent) for file in files} <= mounted
+    for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": "https", "scheme": "HTTPS"}
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for kind, at in (("Service", "selector"), ("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        found = one(manifests, kind, "pilothouse-webhook")["spec"][at]
+        assert found.get("matchLabels", found).items() <= labels.items()
+        # What is meant for the portal does not reach it, and the other way round.
+        portals = one(manifests, kind)["spec"][at]
+        apart = portals.get("matchExpressions") == [
+            {"key": "app.kubernetes.io/component", "operator": "NotIn", "values": ["webhook"]}
+        ]
+        assert apart or not portals.get("matchLabels", portals).items() <= labels.items()
+
+
+def test_who_reaches_the_webhook_and_whom_it_reaches(helm: Path) -> None:
+    policy = one(rendered(helm, *webhook()), "NetworkPolicy", "pilothouse-webhook")["spec"]
+    assert policy["ingress"] == [{"ports": [{"port": 8443, "protocol": "TCP"}]}]
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 5432]
+    narrow = rendered(helm, *webhook("webhook.allowedNetworks={10.15.0.0/24,fd00:10:15::/64}"))
+    (rule,) = one(narrow, "NetworkPolicy", "pilothouse-webhook")["spec"]["ingress"]
+    blocks = [item["ipBlock"]["cidr"] for item in rule["from"] if "ipBlock" in item]
+    assert blocks == ["10.15.0.0/24", "fd00:10:15::/64"]
+    assert any("podSelector" in item for item in rule["from"]), "Prometheus"
+
+
+def test_an_address_that_api_servers_can_name(helm: Path) -> None:
+    fixed = one(rendered(helm, *webhook("webhook.service.clusterIp=10.17.0.99")), "Service", "pilothouse-webhook")
+    assert fixed["spec"]["clusterIP"] == "10.17.0.99"
+    node = rendered(helm, *webhook("webhook.service.type=NodePort", "webhook.service.nodePort=30843"))
+    (port,) = one(node, "Service", "pilothouse-webhook")["spec"]["ports"]
+    assert port["nodePort"] == 30843
+
+
+def test_audit_logs_are_the_workers_to_read(helm: Path) -> None:
+    deployment = one(rendered(helm, "--set", EVERYTHING), "Deployment")
+    portal, worker = containers(deployment).values()
+    mounts = {mount["name"]: mount for mount in worker["volumeMounts"]}
+    assert mounts["audit-logs"] == {"name": "audit-logs", "mountPath": "/audit", "readOnly": True}
+    assert mounts["audit-config"]["mountPath"] == "/data/audit.yaml"
+    assert not {"audit-logs", "audit-config"} & {mount["name"] for mount in portal["volumeMounts"]}
+    pod = deployment["spec"]["template"]
+    volumes = {item["name"]: item for item in pod["spec"]["volumes"]}
+    assert volumes["audit-logs"]["hostPath"] == {"path": "/var/log/kubernetes", "type": "Directory"}
+    assert pod["spec"]["securityContext"]["supplementalGroups"] == [4242]
+    (plain,) = {item["spec"]["template"]["metadata"]["annotations"].get("pilothouse.dev/audit-config")
+                for item in rendered(helm) if item["kind"] == "Deployment"}  # fmt: skip
+    assert plain is None
+    assert pod["metadata"]["annotations"]["pilothouse.dev/audit-config"], "another content is another pod"
+
+
+def test_what_the_chart_writes_as_audit_yaml_is_read(helm: Path, tmp_path: Path) -> None:
+    from pilothouse.files.audit_settings import from_file
+
+    text = one(rendered(helm, "--set", EVERYTHING), "ConfigMap", "pilothouse-audit")["data"]["audit.yaml"]
+    file = tmp_path / "audit.yaml"
+    file.write_text(text, encoding="utf-8")
+    (source,) = from_file(file).sources
+    assert (source.cluster, str(source.path)) == ("prod", "/audit/audit.log")
+
+
 def test_a_repository_is_named(helm: Path) -> None:
     address = "https://git.example/platform.git"
     portal = containers(one(rendered(helm, "--set", f"platform.repository={address}"), "Deployment"))["portal"]
@@ -217,6 +301,11 @@ def test_a_digest_wins(helm: Path) -> None:
         ("persistence.size=much", "does not match pattern"),
         ("networkPolicy.egressPorts={0}", "minimum"),
         ("credentials[0].secret=x", "missing property 'mountPath'"),
+        ("webhook.enabled=true", "webhook.enabled needs a database"),
+        ("webhook.enabled=true,database.existingSecret=x", "needs webhook.tlsSecret"),
+        ("webhook.enabled=true,database.existingSecret=x,webhook.tlsSecret=y", "needs webhook.clientCaSecret"),
+        (f"{webhook()[1]},webhook.service.nodePort=30843", "needs the type NodePort or LoadBalancer"),
+        ("audit.hostPath=/a,audit.existingClaim=b", "the logs lie in one of them"),
     ],
 )
 def test_what_would_not_run_is_refused(helm: Path, sets: str, says: str) -> None:

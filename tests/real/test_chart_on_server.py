@@ -111,6 +111,30 @@ def test_the_server_takes_what_is_rendered(cluster: str, helm: Any, server: Kube
     accepted(done)
 
 
+WEBHOOK = (
+    "database.existingSecret=d,webhook.enabled=true,webhook.tlsSecret=t,webhook.clientCaSecret=c,"
+    "webhook.allowedNetworks={10.15.0.0/24},audit.hostPath=/var/log/kubernetes,audit.config.learningDays=14"
+)
+
+
+def test_the_server_takes_the_webhook_and_what_reads_audit_logs(helm: Any, server: KubeApi, tmp_path: Path) -> None:
+    """Installed beside the portal, and taken away again by an upgrade that does not ask for it."""
+    file = values("dev", tmp_path)
+    named = ("pilothouse", CHART, "-n", "pilothouse", "-f", file)
+    try:
+        accepted(helm("install", *named, "--set", WEBHOOK))
+        names = set(objects(server))
+        ours = {name for name in names if name.endswith("/pilothouse-webhook")}
+        assert {name.partition("/")[0] for name in ours} == {
+            "Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget",
+        }  # fmt: skip
+        assert "ConfigMap/pilothouse-audit" in names
+        accepted(helm("upgrade", *named, "--reset-values"))
+        assert not {name for name in objects(server) if "webhook" in name or "audit" in name}
+    finally:
+        helm("uninstall", "pilothouse", "-n", "pilothouse")
+
+
 def test_install_upgrade_and_rollback(helm: Any, server: KubeApi, tmp_path: Path) -> None:
     file = values("dev", tmp_path)
     named = ("pilothouse", CHART, "-n", "pilothouse", "-f", file)

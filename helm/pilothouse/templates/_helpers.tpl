@@ -40,6 +40,9 @@ runAsUser: 10001
 runAsGroup: 10001
 fsGroup: 10001
 fsGroupChangePolicy: OnRootMismatch
+{{- with .Values.audit.group }}
+supplementalGroups: [{{ . }}]
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
@@ -215,6 +218,30 @@ scheme: HTTPS
   volumeMounts:
     {{- include "pilothouse.mounts" . | nindent 4 }}
     - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+    {{- if .Values.audit.config }}
+    - {name: audit-config, mountPath: /data/audit.yaml, subPath: audit.yaml, readOnly: true}
+    {{- end }}
+    {{- if include "pilothouse.auditFolder" . }}
+    - {name: audit-logs, mountPath: {{ .Values.audit.mountPath }}, readOnly: true}
+    {{- end }}
+{{- end -}}
+
+{{/* Whether the folder of the audit logs is mounted. */}}
+{{- define "pilothouse.auditFolder" -}}
+{{- if and .Values.audit.hostPath .Values.audit.existingClaim -}}
+{{- fail "audit.hostPath stands beside audit.existingClaim: the logs lie in one of them" -}}
+{{- end -}}
+{{- if or .Values.audit.hostPath .Values.audit.existingClaim -}}true{{- end -}}
+{{- end -}}
+
+{{/* A mounted key of a ConfigMap stays as it was, so that another content is another pod. */}}
+{{- define "pilothouse.podAnnotations" -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ .Values.portal.port | quote }}
+prometheus.io/path: /metrics
+{{- with .Values.audit.config }}
+pilothouse.dev/audit-config: {{ toJson . | sha256sum | trunc 16 | quote }}
+{{- end }}
 {{- end -}}
 
 {{- define "pilothouse.volumes" -}}
@@ -247,6 +274,18 @@ scheme: HTTPS
 {{- range $index, $item := .Values.credentials }}
 - name: credentials-{{ $index }}
   secret: {secretName: {{ $item.secret }}, defaultMode: 0440}
+{{- end }}
+{{- if .Values.audit.config }}
+- name: audit-config
+  configMap: {name: {{ include "pilothouse.fullname" . }}-audit}
+{{- end }}
+{{- if include "pilothouse.auditFolder" . }}
+- name: audit-logs
+  {{- if .Values.audit.hostPath }}
+  hostPath: {path: {{ .Values.audit.hostPath }}, type: Directory}
+  {{- else }}
+  persistentVolumeClaim: {claimName: {{ .Values.audit.existingClaim }}, readOnly: true}
+  {{- end }}
 {{- end }}
 {{- end -}}
 

@@ -122,6 +122,38 @@ class Scheduling(_Strict):
     priority_class_name: str
 
 
+class WebhookService(_Strict):
+    """`cluster_ip` "" lets Kubernetes choose; `node_port` 0 as well. Addresses of API servers are no names of a cluster's
+    own DNS, so one of the two, or a load balancer, is what their kubeconfig names."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    cluster_ip: Annotated[str, Field(pattern=r"^([0-9a-fA-F.:]+)?$")] = ""
+    node_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class Webhook(Process):
+    """The authorization webhook of locks, as a Deployment of its own."""
+
+    enabled: bool = False
+    replicas: Annotated[int, Field(ge=1, le=20)] = 2
+    port: Port = 8443
+    tls_secret: str = ""
+    client_ca_secret: str = ""
+    service: WebhookService = WebhookService()
+    allowed_networks: tuple[str, ...] = ()
+    resources: Resources = Resources(requests=Amounts(cpu="50m", memory="96Mi"), limits=Amounts(memory="192Mi"))
+
+
+class Audit(_Strict):
+    """The audit logs that the worker reads: what `DATA/audit.yaml` says, and the folder in which they lie."""
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    mount_path: Annotated[str, Field(pattern=r"^/[^\s:]+$")] = "/audit"
+    host_path: Annotated[str, Field(pattern=r"^(/[^\s:]*)?$")] = ""
+    existing_claim: str = ""
+    group: Annotated[int, Field(ge=0, le=4294967294)] = 0
+
+
 class Values(_Strict):
     """Everything that an installation may say."""
 
@@ -142,6 +174,9 @@ class Values(_Strict):
     disruption_budget: DisruptionBudget
     scheduling: Scheduling
     extra_args: dict[Literal["portal", "worker"], tuple[str, ...]]
+    # Later than the others: a platform's own file of values that was written before still holds.
+    webhook: Webhook = Webhook()
+    audit: Audit = Audit()
 
 
 def schema() -> dict[str, Any]:
