@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -221,6 +222,33 @@ def test_the_fence_admits_the_form_of_a_request_and_nothing_else(place: Site, st
     assert others is not None
     with pytest.raises(Forbidden, match="touches no binding but those of requests"):
         strong.delete({**others, "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding"})
+
+
+def test_the_command_says_whether_the_fence_stands(place: Site, server: KubeApi) -> None:
+    from click.testing import CliRunner
+
+    from pilothouse.cli.access import group
+
+    def look() -> tuple[int, dict[str, Any]]:
+        arguments = ["fence", str(place.world.platform), "--cluster", "dev", "--output", "json"]
+        found = CliRunner().invoke(group, [*arguments, "--kubeconfig", str(server.admin_kubeconfig)])
+        by_the_worker = CliRunner().invoke(group, arguments)  # with the declared token: it sees the same
+        assert json.loads(found.stdout) == json.loads(by_the_worker.stdout)
+        return found.exit_code, json.loads(found.stdout)
+
+    code, found = look()
+    assert (code, found["stands"], found["problems"]) == (0, True, [])
+    assert found["objects"] == sum(1 for item in rendered(place.world) if "elevation" in item["metadata"]["name"])
+    server.send(
+        "DELETE", "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/pilothouse-elevation"
+    )
+    try:
+        code, found = look()
+        assert (code, found["stands"]) == (1, False)
+        assert [item["code"] for item in found["problems"]] == ["access/fence-missing"]
+    finally:
+        for manifest in rendered(place.world):
+            place.server.apply(manifest, force=True)
 
 
 def test_rbac_alone_gives_the_worker_those_roles_and_no_other(place: Site, server: KubeApi) -> None:

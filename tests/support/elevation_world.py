@@ -133,7 +133,7 @@ def site(folder: Path, kube: KubeApi | None = None) -> Any:
         token = folder / "token"
         token.write_text("none")
         declare(world.platform, "https://fake.example", token)
-        fake = FakeServer(set(NAMESPACES))
+        fake = fenced(world)
         return _site(world, lambda _cluster: fake, fake)
     world.now = datetime.now(UTC)
     token = worker_token(kube, folder)
@@ -142,6 +142,14 @@ def site(folder: Path, kube: KubeApi | None = None) -> Any:
     for manifest in rendered(world):
         admin.apply(manifest, force=True)
     return _site(world, live.worker_api, admin)
+
+
+def fenced(world: World) -> FakeServer:
+    """A fake server that has what is rendered for dev."""
+    fake = FakeServer(set(NAMESPACES))
+    for manifest in rendered(world):
+        fake.apply(manifest)
+    return fake
 
 
 def _site(world: World, reach: Callable[[Cluster], Any], server: Any) -> Site:

@@ -28,6 +28,7 @@ from pilothouse.access.elevation import (
     REQUEST_LABEL,
     all_places,
 )
+from pilothouse.access.fence_state import sealed
 from pilothouse.artifacts.model import Document, Format
 from pilothouse.inputs import Inputs
 from pilothouse.labels import CLUSTER_LABEL, OWNED_BY, ownership
@@ -52,7 +53,7 @@ def documents(platform: Platform, cluster: Cluster) -> Iterator[Document]:
         return
     comment = "The worker's right to bind requests for elevated profiles, and the fence around it."
     made = (*(policy(platform, cluster) if has_policies(cluster) else ()), *rights(platform, cluster))
-    yield Document("rbac/worker/elevation.yaml", made, Format.MANIFESTS, comment)
+    yield Document("rbac/worker/elevation.yaml", tuple(map(sealed, made)), Format.MANIFESTS, comment)
 
 
 def has_policies(cluster: Cluster) -> bool:
@@ -110,7 +111,18 @@ def rights(platform: Platform, cluster: Cluster) -> Iterator[Manifest]:
     """The worker's roles, and their bindings to its account."""
     found = elevated(platform, cluster)
     everywhere = [item for item in found if item.scope is Scope.CLUSTER]
-    yield _role(cluster, NAME, [_rule(("clusterrolebindings", "rolebindings"), "get", "list", "delete")])
+    own = [NAME, *([f"{NAME}:cluster"] if everywhere else [])]
+    own += [f"{NAME}:{item.name}" for item in found if item.scope is not Scope.CLUSTER]
+    yield _role(
+        cluster,
+        NAME,
+        [
+            _rule(("clusterrolebindings", "rolebindings"), "get", "list", "delete"),
+            # To see that its fence stands, and that its rights are what was rendered (`fence_state`).
+            _rule(("clusterroles",), "get") | {"resourceNames": own},
+            *(_policies_seen() if has_policies(cluster) else ()),
+        ],
+    )
     yield _bound(cluster, NAME)
     if everywhere:
         # Apart, so that an account that binds in namespaces alone may create nothing wider.
@@ -128,6 +140,15 @@ def rights(platform: Platform, cluster: Cluster) -> Iterator[Manifest]:
 def _creating(resource: str, profiles: list[AccessProfile]) -> list[Manifest]:
     roles = sorted({names.role(item) for item in profiles})
     return [_rule((resource,), "create"), _rule(("clusterroles",), "bind") | {"resourceNames": roles}]
+
+
+def _policies_seen() -> Iterator[Manifest]:
+    yield {
+        "apiGroups": [ADMISSION_GROUP],
+        "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+        "resourceNames": [POLICY],
+        "verbs": ["get"],
+    }
 
 
 def _rule(resources: tuple[str, ...], *verbs: str) -> Manifest:

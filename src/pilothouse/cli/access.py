@@ -550,6 +550,7 @@ def _add_offline() -> None:
         access_audit,
         access_break_glass,
         access_ca,
+        access_fence,
         access_locks,
         access_offline,
         access_reach,
@@ -558,6 +559,7 @@ def _add_offline() -> None:
         access_vault,
     )
 
+    group.add_command(access_fence.fence)
     for command in (access_locks.lock, access_locks.unlock, access_locks.locks, access_locks.webhook):
         group.add_command(command)
     for command in (access_reach.who_can, access_reach.what_can):

@@ -123,8 +123,8 @@ class Scheduling(_Strict):
 
 
 class WebhookService(_Strict):
-    """`cluster_ip` "" lets Kubernetes choose; `node_port` 0 as well. Addresses of API servers are no names of a cluster's
-    own DNS, so one of the two, or a load balancer, is what their kubeconfig names."""
+    """`cluster_ip` "" lets Kubernetes choose; `node_port` 0 as well. API servers know no names of the cluster's DNS, so
+    one of the two, or a load balancer, is what their kubeconfig names."""
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
     cluster_ip: Annotated[str, Field(pattern=r"^([0-9a-fA-F.:]+)?$")] = ""

@@ -28,7 +28,7 @@ from pilothouse.store import grants as grant_rows
 from pilothouse.store.elevations import Elevation
 from pilothouse.store.elevations import State as Bound
 from pilothouse.store.jobs import JobState
-from pilothouse.workflows import live
+from pilothouse.workflows import fence_watch, live
 from pilothouse.workflows.elevation_state import JOB
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _carry_out(upkeep: Upkeep, due: list[tuple[Elevation, Grant | None]], reach:
             elevations.gone(upkeep.store, item, None, now, f"cluster {item.cluster} is declared no more")
         else:
             done.append(Done(work, why=f"cluster {item.cluster} is declared no more"))
-    calls = {name: partial(_on_cluster, reach, platform.clusters[name], mine) for name, mine in works.items()}
+    calls = {name: partial(_on_cluster, reach, platform, platform.clusters[name], mine) for name, mine in works.items()}
     for name, answer in together(calls, DEADLINE).items():
         if isinstance(answer, PilothouseError):
             done += [Done(work, why=answer.message) for work in works[name]]
@@ -148,15 +148,17 @@ def _wanted(platform: Platform, item: Elevation, grant: Grant) -> tuple[dict[str
     return found
 
 
-def _on_cluster(reach: Reach, cluster: Cluster, works: list[Work]) -> list[Done]:
+def _on_cluster(reach: Reach, platform: Platform, cluster: Cluster, works: list[Work]) -> list[Done]:
     with closing(reach(cluster)) as server:
-        return [_one(server, work) for work in works]
+        fenced = partial(fence_watch.require, server, platform, cluster)
+        return [_one(server, work, fenced) for work in works]
 
 
-def _one(server: Server, work: Work) -> Done:
+def _one(server: Server, work: Work, fenced: Callable[[], None]) -> Done:
     try:
         if work.wanted is None:
             return Done(work, unbind(server, work.item.grant_id))
+        fenced()  # right before, each time: what takes rights away needs no fence
         return Done(work, bind(server, work.wanted))
     except PilothouseError as failure:
         return Done(work, why=failure.message)

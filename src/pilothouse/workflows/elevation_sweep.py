@@ -23,7 +23,7 @@ from pilothouse.store import grants as grant_rows
 from pilothouse.store.elevations import State as Bound
 from pilothouse.store.events import Event
 from pilothouse.store.jobs import JobState
-from pilothouse.workflows import live
+from pilothouse.workflows import fence_watch, live
 from pilothouse.workflows.elevation import ACTOR, KINDS, Reach, Result, Server, named
 from pilothouse.workflows.elevation_state import wake
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pilothouse.workflows.upkeep import Upkeep
 
 SOURCE = "elevation"
+PAGES = ("access/fence-missing", "access/fence-changed")
+"""What the platform team is told at once, besides the alert on the numbers of the findings."""
 _ODD = (Verdict.UNKNOWN, Verdict.CHANGED)
 """What only somebody else can have done: these are findings even where they were mended."""
 
@@ -43,7 +45,8 @@ def run(upkeep: Upkeep, reach: Reach = live.worker_api) -> Result:
     removed = 0
     for cluster in clusters:
         problems, count = _on_cluster(upkeep, platform, cluster, reach)
-        upkeep.find(SOURCE, cluster.name, problems)
+        fresh = upkeep.find(SOURCE, cluster.name, problems)
+        _tell(upkeep, cluster, [item for item in fresh if item.code in PAGES])
         found += problems
         removed += count
     if not clusters:
@@ -60,14 +63,24 @@ def _on_cluster(upkeep: Upkeep, platform: Platform, cluster: Cluster, reach: Rea
     }
     try:
         with closing(reach(cluster)) as server:
-            present = [item for kind in KINDS for item in server.objects(kind) if elevation.is_one(item)]
+            listed = [item for kind in KINDS for item in server.objects(kind)]
+            present = [item for item in listed if elevation.is_one(item)]
             problems, count = _swept(upkeep, platform, cluster, server, present)
+            if cluster.binds_requests:
+                problems += fence_watch.problems(server, platform, cluster, listed)
     except PilothouseError as failure:
         # Where nothing is bound by request and none ever was, a cluster that is away is the snapshot's finding alone.
         return ([_unseen(cluster, failure)] if cluster.binds_requests or standing else []), 0
     seen = {elevation.request_of(item) for item in present}
     problems += [_missing(upkeep, cluster, standing[id]) for id in _taken_away(upkeep, cluster, standing, seen)]
     return problems, count
+
+
+def _tell(upkeep: Upkeep, cluster: Cluster, fresh: list[Problem]) -> None:
+    team = upkeep.opened().loaded.platform.platform_team
+    if fresh and team is not None:
+        text = "\n\n".join(f"{item.message}\n{item.hint}" for item in fresh)
+        upkeep.tell(tuple(member.user for member in team.members), f"The worker's fence on {cluster.name}", text)
 
 
 def _swept(

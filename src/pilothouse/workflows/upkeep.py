@@ -305,9 +305,10 @@ class Upkeep:
         )
         return True
 
-    def find(self, source: str, cluster: str, problems: Iterable[Problem]) -> None:
+    def find(self, source: str, cluster: str, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Write down what a job finds now; what of it is new."""
         shown = [problem for problem in problems if problem.severity is not Severity.INFO]
-        findings.replace(self.store, source, cluster, shown, self.clock())
+        return findings.replace(self.store, source, cluster, shown, self.clock())[0]
 
 
 def _ends(service: Service, edge: Edge, days: int) -> Problem:
