@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pilothouse.access import accounts, apiserver, checks, content, fence, pod, prove, rbac, vault
+from pilothouse.access import accounts, apiserver, checks, content, fence, pod, prove, rbac, vault, workloads
 from pilothouse.access.content import VaultContent
 from pilothouse.artifacts.model import Artifacts, Derived, Document
 from pilothouse.inputs import Inputs
@@ -12,7 +12,7 @@ from pilothouse.problems import Problem, error, ordered, warning
 
 
 def derive(inputs: Inputs) -> Derived:
-    """Documents below `rbac/`, `vault/`, `accounts/` and `apiserver/`, and every problem found.
+    """Documents below `rbac/`, `vault/`, `accounts/`, `apiserver/` and `workloads/`, and every problem found.
 
     Where the folder `secrets/vault` cannot be read, the rest is derived all the same.
     """
@@ -31,6 +31,8 @@ def derive(inputs: Inputs) -> Derived:
     problems += found
     if settings is not None:
         documents += vault.documents(platform, cluster, settings)
+        documents += workloads.documents(inputs, settings)
+        problems += workloads.problems(inputs, settings)
         problems += _vault(inputs, settings)
     return Derived(Artifacts.of(documents), ordered(problems))
 

@@ -113,7 +113,13 @@ def fragment(service: Service, cluster: Cluster, content: VaultContent, containe
     }
 
 
-WRAPPERS = {"Deployment": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1"}
+WRAPPERS = {
+    "Deployment": "apps/v1",
+    "StatefulSet": "apps/v1",
+    "DaemonSet": "apps/v1",
+    "Job": "batch/v1",
+    "CronJob": "batch/v1",
+}
 
 
 def wrapped(template: Body, service: Service, kind: str) -> Body:
@@ -123,7 +129,10 @@ def wrapped(template: Body, service: Service, kind: str) -> Body:
     metadata = {"name": service.name, "namespace": service.namespace}
     if kind == "Pod":
         return {"apiVersion": "v1", "kind": kind, **template, "metadata": metadata | template["metadata"]}
-    return {"apiVersion": WRAPPERS[kind], "kind": kind, "metadata": metadata, "spec": {"template": template}}
+    spec: Body = {"template": template}
+    if kind == "CronJob":
+        spec = {"jobTemplate": {"spec": spec}}
+    return {"apiVersion": WRAPPERS[kind], "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _identity(content: VaultContent) -> Body:

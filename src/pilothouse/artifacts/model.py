@@ -2,7 +2,8 @@
 
 `path` is relative, with `/`, and the same on every machine: the first part names the
 component (`prometheus/`, `alertmanager/`, `fluentd/`, `elasticsearch/`, `policies/`, `rbac/`,
-`vault/`, `accounts/`, `apiserver/`, `dashboards/`, `helm/`). `artifacts.write` turns a document into bytes.
+`vault/`, `accounts/`, `apiserver/`, `workloads/`, `dashboards/`, `helm/`). `artifacts.write` turns a document into
+bytes.
 """
 
 from __future__ import annotations
