@@ -273,12 +273,12 @@ def expected(id: str, reason: str, platform: Path, data: Path, database: Named, 
         def known() -> tuple[Found, ...]:
             return audit.all_findings(store, opened, settings, _now())
 
-        answer = audit.expect(store, id, _who(), reason, _now(), known)
+        answer = audit.expect(store, id, who(), reason, _now(), known)
         audit.record_findings(store, opened, settings, _now())
     emit(answer, output, lambda: click.echo(f"{answer.id} is expected: {answer.reason}"))
 
 
-def _who() -> str:
+def who() -> str:
     """The account at the operating system; in a container it may have no name."""
     try:
         return f"{getpass.getuser()} (command line)"

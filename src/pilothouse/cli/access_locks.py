@@ -21,13 +21,40 @@ if TYPE_CHECKING:
 @click.option("--reason", required=True, help="What happened; who is concerned and the ledger see it.")
 @click.option("--for", "seconds", type=duration, default=0, help="How long, such as 8h (default: until it is lifted).")
 @click.option("--anyway", is_flag=True, help="Lock a name that nobody here has yet.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="While the portal is down: set it in this data folder itself, with the rights of whoever may write there.",
+)
+@click.option(
+    "--platform",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="With --data: the documents. [default: the portal's]",
+)
+@database_option
 @output_option
-def lock(subject: str, reason: str, seconds: int, anyway: bool, output: str) -> None:
+def lock(
+    subject: str,
+    reason: str,
+    seconds: int,
+    anyway: bool,
+    data: Path | None,
+    platform: Path | None,
+    database: Named,
+    output: str,
+) -> None:
     """Lock a person, or one certificate by its serial or SHA-256.
 
     Nothing more is signed, the sessions end, and API servers that ask pilothouse refuse it within seconds.
     """
-    found = portal(wallet()).lock(subject, reason, seconds, anyway)
+    from pilothouse.cli import access_lock_offline
+
+    if data is not None:
+        found = access_lock_offline.lock(data, database, platform, subject, reason, seconds, anyway)
+    else:
+        found = portal(wallet()).lock(subject, reason, seconds, anyway)
 
     def human() -> None:
         end = f"until {_short(found['until'])} UTC" if found["until"] else "until it is lifted"
@@ -39,6 +66,7 @@ def lock(subject: str, reason: str, seconds: int, anyway: bool, output: str) -> 
             click.echo(f"Not ended: {text}.")
         if found.get("untold"):
             click.echo(f"Nobody could be told: {found['untold']}")
+        access_lock_offline.say(found.get("notes", []))
         click.echo(f"  pilothouse access unlock {found['subject']}")
 
     emit(found, output, human)

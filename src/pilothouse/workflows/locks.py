@@ -104,6 +104,13 @@ def lock(
     """Lock a person or a certificate; `seconds` 0 holds until it is lifted. Who is concerned is told."""
     target = target_of(desk.store, platform, subject, now, anyway)
     _require(may(person, Action.LOCK, target, platform))
+    return place(desk, platform, person, target, reason, seconds, now)
+
+
+def place(
+    desk: Desk, platform: Platform, person: Person, target: Target, reason: str, seconds: int, now: datetime
+) -> Step:
+    """Set the lock. That the person may is the caller's to have asked."""
     if seconds < 0 or timedelta(seconds=seconds) > LONGEST:
         raise Invalid("a lock that ends by itself lasts at most 366 days", "leave the time out")
     until = now + timedelta(seconds=seconds) if seconds else None
