@@ -1,4 +1,5 @@
 import smtplib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -77,6 +78,15 @@ def test_mail_to_nobody_and_without_its_password():
         Smtp(settings(user="p", passwordFile="/nowhere"), Server()).tell(MESSAGE)
 
 
+@pytest.mark.parametrize("kept", ["gehe\u00fcm".encode(), b"gehe\xfcm", b"gehe\xff\x00"])
+def test_a_password_that_cannot_be_sent_is_named_by_its_file_and_never_quoted(tmp_path, kept):
+    (tmp_path / "password").write_bytes(kept)
+    with pytest.raises(Unavailable, match="password holds a character that is not ASCII") as caught:
+        Smtp(settings(user="p", passwordFile=str(tmp_path / "password")), Server()).tell(MESSAGE)
+    assert caught.value.__cause__ is None
+    assert "gehe" not in str(caught.value)
+
+
 @pytest.fixture
 def hook():
     """(address, what was posted); answers with the status that `answer` holds."""
@@ -113,6 +123,32 @@ def test_a_webhook_gets_json_and_is_not_followed_elsewhere(hook):
         with pytest.raises(Unavailable, match=f"status {status}"):
             webhook.tell(MESSAGE)
     assert {path for path, _ in hook.posted} == {"/hook"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"+OK POP3 server ready\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"x" * 70000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"",
+    ],
+    ids=["another protocol", "endless line", "broken body", "nothing"],
+)
+def test_a_webhook_that_speaks_no_http(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Unavailable, match="the webhook did not take it"):
+            Webhook(WebhookSettings(url=f"http://127.0.0.1:{server.getsockname()[1]}/hook")).tell(MESSAGE)
+        thread.join(10)
 
 
 def test_what_the_file_sets(tmp_path):

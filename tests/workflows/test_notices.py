@@ -28,11 +28,14 @@ class Channel:
 
     up: bool = True
     refused: frozenset[str] = frozenset()
+    broken: Exception | None = None
     got: list[Message] = field(default_factory=list)
     tried: int = 0
 
     def tell(self, message: Message) -> None:
         self.tried += 1
+        if self.broken:
+            raise self.broken
         if not self.up:
             raise Unavailable("the mail server does not answer")
         if self.refused & set(message.to):
@@ -150,6 +153,36 @@ def test_a_worker_that_was_killed_in_the_middle_leaves_it_to_the_next(site: Site
     assert site.later(seconds=59) == (0, 0)
     assert site.later(seconds=1) == (1, 0)
     assert {message.to[0] for message in site.mail.got} == set(MESSAGE.to)
+
+
+def test_a_mistake_of_ours_about_one_is_a_finding_and_keeps_no_other_from_it(site: Site) -> None:
+    site.mail.broken = ValueError("the password is hidden")
+    site.outbox.tell(MESSAGE)
+    assert len(site.webhook.got) == 1
+    site.later(minutes=10)
+    (waits,) = findings(site.store, site.moment)
+    assert (waits.code, "2 notices by mail" in waits.message, "ValueError" in waits.message) == (
+        "worker/notice-waits",
+        True,
+        True,
+    )
+    assert "hidden" not in waits.message + waits.hint
+    site.mail.broken = None
+    assert site.later(hours=1) == (2, 0)
+
+
+def test_an_attempt_that_ends_after_its_claim_changes_nothing_of_the_next_one(site: Site) -> None:
+    Outbox(site.store, {MAIL: site.mail}, site.now, lambda _work: None).tell(Message(("pat@bank.example",), "s", "t"))
+    slow = notices.claim(site.store, NOW)
+    other = notices.claim(site.store, NOW + timedelta(seconds=61))
+    assert slow is not None
+    assert other is not None
+    notices.failed(site.store, slow, "it took too long", NOW + timedelta(seconds=62))
+    assert notices.claim(site.store, NOW + timedelta(seconds=100)) is None  # the other one still tries
+    assert notices.undelivered(site.store) == ()
+    notices.delivered(site.store, other)
+    notices.failed(site.store, slow, "it took too long", NOW + timedelta(seconds=103))
+    assert notices.claim(site.store, NOW + timedelta(days=1)) is None
 
 
 def test_workers_at_the_same_time_tell_nobody_twice(site: Site) -> None:

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.message import EmailMessage
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -111,7 +112,7 @@ class Webhook:
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
                 answer.read(1024)
-        except (OSError, urllib.error.HTTPError) as failure:
+        except (OSError, HTTPException) as failure:
             raise Unavailable(f"the webhook did not take it: {_reason(failure)}") from failure
 
 
@@ -134,10 +135,14 @@ def channels(path: Path) -> dict[str, Channel]:
 
 
 def _password(path: str) -> str:
+    """Of ASCII characters: smtplib can send no others."""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_bytes().decode("ascii").strip()
     except OSError as failure:
         raise Unavailable(f"the password file {path} cannot be read: {failure.strerror}") from failure
+    except UnicodeDecodeError:
+        # Its cause is left out: that exception carries the password.
+        raise Unavailable(f"the password file {path} holds a character that is not ASCII") from None
 
 
 def _reason(failure: Exception) -> str:

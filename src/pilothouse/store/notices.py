@@ -27,7 +27,7 @@ KEEP = timedelta(days=7)
 class Notice:
     """`channel` is a key of `clients.notify.channels`, `to` mail addresses. It holds no secret.
 
-    `error` is why the last of `tries` attempts failed.
+    `error` is why the last of `tries` attempts failed, `claimed_until` how long it is its holder's to try.
     """
 
     channel: str
@@ -40,6 +40,7 @@ class Notice:
     error: str = ""
     given_up_at: datetime | None = None
     id: int = 0
+    claimed_until: datetime | None = None
 
 
 def keep(store: Store, wanted: Sequence[Notice]) -> None:
@@ -72,8 +73,9 @@ def claim(store: Store, now: datetime) -> Notice | None:
         row = connection.execute(waiting).mappings().first()
         if row is None:
             return None
-        connection.execute(update(notices).where(notices.c.id == row["id"]).values(claimed_until=now + CLAIM))
-        return _notice(row)
+        claimed = {"claimed_until": now + CLAIM}
+        connection.execute(update(notices).where(notices.c.id == row["id"]).values(**claimed))
+        return _notice({**row, **claimed})
 
 
 def delivered(store: Store, notice: Notice) -> None:
@@ -81,8 +83,12 @@ def delivered(store: Store, notice: Notice) -> None:
         connection.execute(delete(notices).where(notices.c.id == notice.id))
 
 
-def failed(store: Store, notice: Notice, error: str, now: datetime) -> Notice:
-    """It is due again, after twice the time of the last pause, or is given up a day after it was made."""
+def failed(store: Store, notice: Notice, error: str, now: datetime) -> None:
+    """It is due again, after twice the time of the last pause, or is given up a day after it was made.
+
+    Where this caller's claim has run out meanwhile and somebody else tries, or has delivered it, nothing is written:
+    what they write counts.
+    """
     tries = notice.tries + 1
     pause = min(LONGEST, FIRST * 2 ** min(tries - 1, 20))
     given_up = now if now - notice.made_at >= GIVE_UP else None
@@ -93,9 +99,9 @@ def failed(store: Store, notice: Notice, error: str, now: datetime) -> Notice:
         "claimed_until": None,
         "given_up_at": given_up,
     }
+    mine = (notices.c.id == notice.id) & (notices.c.claimed_until == notice.claimed_until)
     with store.write() as connection:
-        connection.execute(update(notices).where(notices.c.id == notice.id).values(**after))
-        return _notice(connection.execute(select(notices).where(notices.c.id == notice.id)).mappings().one())
+        connection.execute(update(notices).where(mine).values(**after))
 
 
 def undelivered(store: Store, limit: int = 1000) -> tuple[Notice, ...]:
@@ -125,4 +131,5 @@ def _notice(row: Any) -> Notice:
         row["error"],
         row["given_up_at"],
         row["id"],
+        row["claimed_until"],
     )

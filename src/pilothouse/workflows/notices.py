@@ -85,8 +85,12 @@ def deliver(store: Store, channels: Channels, clock: Callable[[], datetime], mos
             if channel is None:
                 raise Unavailable(f"no {notice.channel} is set in notify.yaml any more")
             channel.tell(Message(notice.to, notice.subject, notice.text))
-        except PilothouseError as failure:
-            notices.failed(store, notice, failure.message, clock())
+        except Exception as failure:
+            # Not only what a channel says: a mistake of ours about one notice must not keep it from being counted, nor
+            # the others from being tried. Its own words may quote a password, so they are not kept.
+            ours = f"a mistake of ours: {type(failure).__name__}"
+            why = failure.message if isinstance(failure, PilothouseError) else ours
+            notices.failed(store, notice, why, clock())
             missed += 1
         else:
             notices.delivered(store, notice)
