@@ -179,6 +179,26 @@ def test_without_a_directory_the_groups_are_those_of_the_login(world: World) -> 
     assert issued.user == "otto"
 
 
+def test_without_a_directory_a_login_counts_no_longer_than_the_renewal(world: World) -> None:
+    """Nobody can say whether the groups of the login still hold: the profile's promise is kept by another login."""
+    with world.authorities() as authorities:
+        issuance = world.issuance(authorities)
+        token, begun = login(world, "otto", "engineers"), world.now
+        first = issuance.issue(ask(token, "otto"))
+        assert (lasts(first, world), first.renewed_until) == (timedelta(hours=1), begun + timedelta(hours=1))
+        world.later(minutes=50)
+        assert issuance.issue(ask(token, "otto")).not_after == begun + timedelta(hours=1)
+        world.later(minutes=9, seconds=30)
+        with pytest.raises(Denied, match="viewer lasts 1 h from the login, and that is over: no directory") as refused:
+            issuance.issue(ask(token, "otto"))
+        assert "log in again" in refused.value.hint
+        again = issuance.issue(ask(login(world, "otto", "engineers"), "otto"))
+        assert lasts(again, world) == timedelta(hours=1)
+        ours = world.token("alice")
+        world.later(hours=2)
+        assert lasts(issuance.issue(ask(ours)), world) == timedelta(hours=1)
+
+
 def test_an_approver_of_the_directory_is_asked_for_again_at_the_claim(
     world: World, issuance: Issuance, directory: Directory
 ) -> None:

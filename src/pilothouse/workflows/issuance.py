@@ -138,9 +138,10 @@ class Issuance:
             cluster, seconds = ask.cluster, ask.seconds or profile.leaf
             _require(may(person, Action.REQUEST, profile, platform))
             _check_seconds(profile, seconds)
-        renewed_until = _renewed_until(profile, asking.session)
+        lasts = profile.lifetime if self._people.asks_again(asking) else profile.renewal
+        renewed_until = _renewed_until(profile, asking.session, lasts)
         if renewed_until:
-            seconds = _within(profile, renewed_until, seconds, now)
+            seconds = _within(profile, renewed_until, seconds, now, lasts)
         _check_cluster(platform, profile, cluster)
         by_vault = platform.clusters[cluster].authority.backend == "vault"
         teams = _teams(platform, person, profile, cluster, ask.team)
@@ -355,20 +356,25 @@ def _check_seconds(profile: AccessProfile, seconds: int) -> None:
         )
 
 
-def _renewed_until(profile: AccessProfile, session: Session) -> datetime | None:
-    """Until when a login keeps getting certificates of a profile with `renewal`; None for any other."""
+def _renewed_until(profile: AccessProfile, session: Session, lasts: int) -> datetime | None:
+    """Until when a login keeps getting certificates of a profile with `renewal`; None for any other.
+
+    `lasts` is for how many seconds the login counts: what `renewal` promises of a group that was taken away is held
+    by another login where nobody can be asked for the groups of now.
+    """
     if not profile.renewal or session.kind == MACHINE:
         return None  # a machine asks again each time, as long as its token is good
-    return min(session.expires_at, session.created_at + timedelta(seconds=profile.lifetime)).replace(microsecond=0)
+    return min(session.expires_at, session.created_at + timedelta(seconds=lasts)).replace(microsecond=0)
 
 
-def _within(profile: AccessProfile, end: datetime, seconds: int, now: datetime) -> int:
+def _within(profile: AccessProfile, end: datetime, seconds: int, now: datetime, lasts: int) -> int:
     """No certificate of a profile with `renewal` outlives the login that it was got by."""
     left = int((end - now).total_seconds())
     if left < LEAST_LEFT:
+        again = "" if lasts == profile.lifetime else ": no directory says which groups you are in now"
         raise Denied(
-            f"{profile.name} lasts {duration(profile.lifetime)} from the login, and that is over",
-            "log in again: `pilothouse access login`",
+            f"{profile.name} lasts {duration(lasts)} from the login, and that is over{again}",
+            "log in again: `pilothouse access login`" if not again else "log in again as you did",
         )
     return min(seconds, left)
 

@@ -74,6 +74,10 @@ class People:
         sessions.touch(self.store, found, now)
         return Asking(found, account)
 
+    def asks_again(self, asking: Asking) -> bool:
+        """Whether the groups that count are those of now, and not those of the login."""
+        return asking.account is not None or self.look_up is not None
+
     def _groups(self, name: str, account: User | None, at_login: frozenset[str], by_name: bool) -> frozenset[str]:
         """The groups as they are now: of the account, else of the directory, else those of the login."""
         if account is not None:
