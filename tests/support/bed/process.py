@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,6 +32,7 @@ TAIL_LINES = 40
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1
+PORTS = (20_000, 65_000)
 NOBODY = 65534
 """Who servers run as that refuse to run as root."""
 
@@ -40,15 +42,40 @@ started: list[Server] = []
 """Every server that ever answered, once for each start."""
 
 
+_given: set[int] = set()
+_chance = random.SystemRandom()  # two runs at once must not draw the same ports
+
+
 class NotReady(Exception):
     """A server that ended or did not answer in time, with the end of its log."""
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback address that nobody listens at now, and that this process was not given before.
+
+    It lies outside the range from which the kernel takes ports for outgoing connections: one of those could have it
+    before the server that it is meant for.
+    """
+    others = _ephemeral()
+    outside = [port for port in range(*PORTS) if port not in others and port not in _given]
+    for port in _chance.sample(outside, len(outside)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
+    raise NotReady(f"no port from {PORTS[0]} to {PORTS[1]} is free")
+
+
+def _ephemeral() -> range:
+    """The ports of outgoing connections (https://docs.kernel.org/networking/ip-sysctl.html, `ip_local_port_range`)."""
+    try:
+        low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+    except OSError:
+        low, high = 49152, 65535  # what RFC 6335 sets apart for it
+    return range(low, high + 1)
 
 
 _folders: dict[str, Path] = {}
