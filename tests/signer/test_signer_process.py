@@ -1,8 +1,12 @@
+import io
 import json
 import os
 import socket
 import stat
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
@@ -363,6 +367,23 @@ def test_log_lines_stay_lines(capsys):
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "\x1b" not in line
+
+
+def test_log_lines_of_two_threads_are_never_mixed(monkeypatch):
+    class Terminal(io.StringIO):
+        """Lets another thread write in the middle of whatever takes more than one write."""
+
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            time.sleep(0.002)
+            return written
+
+    out = Terminal()
+    monkeypatch.setattr(sys, "stderr", out)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(log, [{"event": "sign", "number": number} for number in range(40)]))
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert sorted(line["number"] for line in lines) == list(range(40))
 
 
 def test_serial_numbers_fit_a_certificate():

@@ -51,7 +51,8 @@ def log(fields: Mapping[str, Any]) -> None:
     if fields.get("event") == "ping" or (sys.stderr.isatty() and fields.get("outcome") not in _WORTH_SHOWING):
         return
     line = {"timestamp": utc_now().isoformat(timespec="milliseconds"), "process": "signer"} | dict(fields)
-    print(json.dumps(line), file=sys.stderr, flush=True)
+    sys.stderr.write(json.dumps(line) + "\n")  # at once: `print` writes the end of a line by itself, and threads meet
+    sys.stderr.flush()
 
 
 def build(
