@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from processes import folder, server, tell
 from sqlalchemy import insert
-from table import Budget, Column, Row, Table
+from table import Budget, Column, Row, Table, shares
 
 from pilothouse.access import certificates, csr
 from pilothouse.access import ledger as chain
@@ -376,12 +376,7 @@ def taken_apart(parts: dict[str, float]) -> list[Row]:
         "socket between portal and signer": max(parts["socket"] - parts["whole"], 0.0),
         "portal: HTTP, session, limit, log": max(parts["portal"] - parts["socket"], 0.0),
     }
-    whole = sum(steps.values())
-    rows: list[Row] = [
-        {"name": name, "milliseconds": round(1000 * seconds, 2), "share": round(100 * seconds / whole, 1)}
-        for name, seconds in steps.items()
-    ]
-    return [*rows, {"name": "one certificate through the portal", "milliseconds": round(1000 * whole, 2), "share": 100}]
+    return shares(steps, "one certificate through the portal")
 
 
 # ---------------------------------------------------------------- by the size of the ledger

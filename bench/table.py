@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,16 @@ class Table:
 
     def as_data(self) -> dict[str, Any]:
         return {"title": self.title, "rows": self.rows, "notes": self.notes}
+
+
+def shares(steps: Mapping[str, float], whole: str) -> list[Row]:
+    """Seconds by step as milliseconds and per cent of all of them, and a last row `whole` that is their sum."""
+    together = sum(steps.values())
+    rows: list[Row] = [
+        {"name": name, "milliseconds": round(1000 * seconds, 2), "share": round(100 * seconds / together, 1)}
+        for name, seconds in steps.items()
+    ]
+    return [*rows, {"name": whole, "milliseconds": round(1000 * together, 2), "share": 100}]
 
 
 def grown(rows: Iterable[Row], size: str, figure: str) -> None:

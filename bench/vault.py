@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import issuance
 from issuance import Stopwatch, TimedAuthorities, TimedStore, now, percentile, request
 from processes import folder, server, tell
-from table import Budget, Column, Row, Table
+from table import Budget, Column, Row, Table, shares
 
 from pilothouse.access import certificates, csr
 from pilothouse.clients.signer import SignerClient
@@ -331,12 +331,7 @@ def taken_apart(parts: dict[str, float]) -> list[Row]:
         "socket between portal and signer": max(parts["socket"] - parts["whole"], 0.0),
         "portal: HTTP, session, limit, log": max(parts["portal"] - parts["socket"], 0.0),
     }
-    whole = sum(steps.values())
-    rows: list[Row] = [
-        {"name": name, "milliseconds": round(1000 * seconds, 2), "share": round(100 * seconds / whole, 1)}
-        for name, seconds in steps.items()
-    ]
-    return [*rows, {"name": "one certificate through the portal", "milliseconds": round(1000 * whole, 2), "share": 100}]
+    return shares(steps, "one certificate through the portal")
 
 
 def answer(scale: str) -> list[Table]:

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.access.can_i import Identity, Question, allows, can_i, known_resources, question
+from pilothouse.problems import Invalid
 
 GROUP = "rbac.authorization.k8s.io"
 
@@ -163,8 +164,12 @@ def test_what_people_type(typed, resource, api_group, name):
 
 
 def test_an_unknown_resource_needs_its_group():
-    with pytest.raises(ValueError, match="`widgets`"):
+    with pytest.raises(Invalid, match="`widgets`") as caught:
         question("get", "widgets")
+    assert "widgets.example.org" in caught.value.hint
+    with pytest.raises(Invalid) as caught:
+        question("get", "podz")
+    assert "pods" in caught.value.hint
     assert "pods" in known_resources()
 
 

@@ -71,7 +71,7 @@ def test_who_can_leads_from_the_rule_to_the_certificate(site: Any) -> None:
         ({"verb": "get", "cluster": "dev"}, "say to what"),
         ({"resource": "pods", "cluster": "dev"}, "say what is done"),
         ({"verb": "get", "resource": "pods"}, "which one?"),
-        ({"verb": "get", "resource": "widgets", "cluster": "dev"}, "write widgets.example.org"),
+        ({"verb": "get", "resource": "widgets", "cluster": "dev"}, "write it with its group: widgets.example.org"),
         ({"verb": "get", "resource": "pods", "cluster": "devv"}, "no cluster `devv`"),
         ({"verb": "get", "resource": "pods", "cluster": "dev", "at": "yesterday"}, "is no moment"),
         ({"verb": "get", "resource": "pods", "cluster": "dev", "at": "2999-01-01"}, "has not come yet"),

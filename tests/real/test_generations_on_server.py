@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
 import shutil
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from support import testbed
 from support.access_portal import USERS
-from support.access_values import csr, key
 from support.access_world import write_platform
+from support.bank_on_server import BankOnServer
 from support.bed import kubernetes
-from support.portal import Clock, bearer, make_app
+from support.portal import Now, bearer, make_app
 
 from pilothouse import access
 from pilothouse.artifacts.model import Artifacts, Document, Format
@@ -31,48 +26,12 @@ from pilothouse.workflows import applying
 from pilothouse.workflows.applying import Options
 from pilothouse.workflows.rendering import ClusterResult, inputs_for, open_platform
 
-PODS = "/api/v1/namespaces/payments/pods"
-
-
-class Now(Clock):
-    def __call__(self) -> datetime:
-        return datetime.now(UTC)
-
 
 @dataclass
-class Bank:
-    """A portal with its signer, and an API server that asks nobody about locks."""
+class Bank(BankOnServer):
+    """An API server that asks nobody about locks. `root` is the platform's folder."""
 
-    folder: Path
     root: Path
-    app: Any
-    api: kubernetes.KubeApi
-
-    def post(self, name: str, path: str, status: int, **body: Any) -> Any:
-        response = self.app.test_client().bare_post(f"/api/v1/access{path}", json=body, headers=bearer(self.app, name))
-        assert response.status_code == status, response.get_data(as_text=True)
-        return response.json
-
-    def certificate(self, person: str, name: str) -> tuple[dict[str, Any], Path]:
-        """What was issued, and the file of key and certificate."""
-        made = key(name)
-        found = self.post(person, "/certificates", 201, profile="developer", cluster="dev", csr=csr(made))
-        path = self.folder / f"{name}.pem"
-        path.touch(mode=0o600)
-        private = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(private + found["pem"].encode())
-        return found, path
-
-    def status(self, pem: Path) -> int:
-        context = ssl.create_default_context(cafile=self.api.ca_file)
-        context.load_cert_chain(pem)
-        host, port = self.api.url.removeprefix("https://").split(":")
-        connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
-        try:
-            connection.request("GET", PODS)
-            return connection.getresponse().status
-        finally:
-            connection.close()
 
     def declare(self, generation: int) -> None:
         """The bundle's profile, laid over with a generation."""
@@ -122,7 +81,7 @@ def bank(tmp_path: Path) -> Iterator[Bank]:
     api = None
     try:
         api = kubernetes.start()
-        made = Bank(tmp_path, root, app, api)
+        made = Bank(tmp_path, app, api, root)
         api.trust(app.test_client().get("/api/v1/access/authorities/dev", headers=bearer(app, "olga")).json["pem"])
         for name in ("payments", "tools"):
             api.send("POST", "/api/v1/namespaces", {"metadata": {"name": name}})

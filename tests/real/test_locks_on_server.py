@@ -10,21 +10,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from support import testbed
 from support.access_portal import USERS
 from support.access_values import csr, key
 from support.access_world import write_platform
+from support.bank_on_server import BankOnServer
 from support.bed import kubernetes
 from support.bed.pki import Authority
 from support.bed.process import free_port
-from support.portal import Clock, bearer, make_app
+from support.portal import Now, bearer, make_app
 
 from pilothouse import access
 from pilothouse.access import apiserver
@@ -33,60 +31,24 @@ from pilothouse.signer import spawn
 from pilothouse.store import Store, ledger
 from pilothouse.workflows.rendering import inputs_for, open_platform
 
-PODS = "/api/v1/namespaces/payments/pods"
 SECONDS = 5.0
 """Within which a lock must hold."""
 
 
-class Now(Clock):
-    def __call__(self) -> datetime:
-        return datetime.now(UTC)
-
-
 @dataclass
-class Bank:
-    """A portal with its signer, the webhook as a process, and an API server that asks it."""
+class Bank(BankOnServer):
+    """With the webhook as a process, which the API server asks."""
 
-    folder: Path
-    app: Any
-    api: kubernetes.KubeApi
     webhook: subprocess.Popen[bytes]
-
-    def post(self, name: str, path: str, status: int, **body: Any) -> Any:
-        response = self.app.test_client().bare_post(f"/api/v1/access{path}", json=body, headers=bearer(self.app, name))
-        assert response.status_code == status, response.get_data(as_text=True)
-        return response.json
-
-    def certificate(self, name: str) -> tuple[str, Path]:
-        """(serial, file of key and certificate) of a new one of alice's, with a key and a session of its own."""
-        made = key(name)
-        found = self.post("alice", "/certificates", 201, profile="developer", cluster="dev", csr=csr(made))
-        path = self.folder / f"{name}.pem"
-        private = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.touch(mode=0o600)
-        path.write_bytes(private + found["pem"].encode())
-        return found["serial"], path
-
-    def status(self, pem: Path, path: str = PODS) -> tuple[int, str]:
-        context = ssl.create_default_context(cafile=self.api.ca_file)
-        context.load_cert_chain(pem)
-        host, port = self.api.url.removeprefix("https://").split(":")
-        connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
 
     def becomes(self, pem: Path, status: int) -> float:
         """Seconds until the API server answers so."""
         started = time.monotonic()
         while time.monotonic() - started < SECONDS:
-            if self.status(pem)[0] == status:
+            if self.status(pem) == status:
                 return time.monotonic() - started
             time.sleep(0.05)
-        raise AssertionError(f"no {status} within {SECONDS} s: {self.status(pem)}")
+        raise AssertionError(f"no {status} within {SECONDS} s: {self.ask(pem)}")
 
 
 def _documents(root: Path, folder: Path) -> None:
@@ -182,31 +144,32 @@ def _answers(files: Path, port: int) -> bool:
 
 
 def test_one_of_two_certificates_then_the_person_then_neither(bank: Bank) -> None:
-    serial, laptop = bank.certificate("laptop")
-    other, desktop = bank.certificate("desktop")
-    assert (bank.status(laptop)[0], bank.status(desktop)[0]) == (200, 200)
+    first, laptop = bank.certificate("alice", "laptop")
+    second, desktop = bank.certificate("alice", "desktop")
+    serial, other = first["serial"], second["serial"]
+    assert (bank.status(laptop), bank.status(desktop)) == (200, 200)
 
     bank.post("olga", "/locks", 201, subject=serial, reason="the laptop was stolen")
     assert bank.becomes(laptop, 403) < SECONDS
-    assert f"certificate {serial} of alice on dev is locked by olga" in bank.status(laptop)[1]
-    assert "stolen" not in bank.status(laptop)[1]
-    assert bank.status(desktop)[0] == 200
+    assert f"certificate {serial} of alice on dev is locked by olga" in bank.ask(laptop)[1]
+    assert "stolen" not in bank.ask(laptop)[1]
+    assert bank.status(desktop) == 200
 
     bank.post("olga", "/locks", 201, subject="alice", reason="alice was phished")
     bank.becomes(desktop, 403)
-    assert bank.status(laptop)[0] == 403
+    assert bank.status(laptop) == 403
     body = {"profile": "developer", "cluster": "dev", "csr": csr(key("another"))}
     assert "alice is locked" in bank.post("alice", "/certificates", 403, **body)["detail"]
 
     bank.post("olga", "/locks/lift", 200, subject="alice")
     bank.becomes(desktop, 200)
-    assert bank.status(laptop)[0] == 403
+    assert bank.status(laptop) == 403
     bank.post("olga", "/locks/lift", 200, subject=serial)
     bank.becomes(laptop, 200)
 
     bank.post("alice", f"/give-back/{other}", 200)
     bank.becomes(desktop, 403)  # a copy of its key is worth nothing
-    assert bank.status(laptop)[0] == 200
+    assert bank.status(laptop) == 200
 
     def used() -> list[tuple[str, str]]:
         store = Store(bank.folder / "data")
@@ -219,14 +182,15 @@ def test_one_of_two_certificates_then_the_person_then_neither(bank: Bank) -> Non
 
 
 def test_without_the_webhook_rbac_alone_decides(bank: Bank) -> None:
-    serial, laptop = bank.certificate("laptop")
+    made, laptop = bank.certificate("alice", "laptop")
+    serial = made["serial"]
     bank.post("olga", "/locks", 201, subject=serial, reason="the laptop was stolen")
     bank.becomes(laptop, 403)
     bank.webhook.terminate()
     bank.webhook.wait(10)
-    assert bank.status(laptop)[0] == 200
+    assert bank.status(laptop) == 200
     # What RBAC does not allow is an error then: the API server also tells of the webhook that it did not reach.
-    assert bank.status(laptop, "/api/v1/namespaces/tools/pods")[0] == 500
+    assert bank.status(laptop, "/api/v1/namespaces/tools/pods") == 500
 
 
 def test_with_deny_nobody_of_ours_passes_while_it_is_away(tmp_path: Path) -> None:

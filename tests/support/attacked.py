@@ -23,7 +23,7 @@ from sqlalchemy import delete
 from support.access_portal import USERS
 from support.access_values import csr
 from support.access_world import CLUSTER, write_platform
-from support.portal import Clock, make_app
+from support.portal import Now, make_app
 from support.vault_site import PASSWORD, Site
 from support.vault_world import declare
 from werkzeug.serving import make_server
@@ -34,11 +34,6 @@ from pilothouse.store import Store, ledger, users
 from pilothouse.store.schema import rate_limits
 from pilothouse.workflows import vault_setup
 from pilothouse.workflows.rendering import inputs_for, open_platform
-
-
-class Now(Clock):
-    def __call__(self) -> datetime:
-        return datetime.now(UTC)
 
 
 @dataclass

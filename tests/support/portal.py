@@ -37,6 +37,13 @@ class Clock:
         return self.moment
 
 
+class Now(Clock):
+    """The time that it is, for what stands beside processes of its own."""
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC)
+
+
 @dataclass
 class FakeEngine:
     """Hands out values that the test made, where the real engine reads a folder and derives."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bed import kubernetes
 from support.bed.kubernetes import KubeApi
 from support.elevation_world import Site, site
 
@@ -23,24 +22,9 @@ from pilothouse.workflows import elevation, elevation_state
 from pilothouse.workflows.elevation import KINDS, bind
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Callable[[], KubeApi]]:
-    """A real API server for this file, once a test asks for it."""
-    made: list[KubeApi] = []
-
-    def get() -> KubeApi:
-        if not made:
-            made.append(kubernetes.start())
-        return made[0]
-
-    yield get
-    for item in made:
-        item.stop()
-
-
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.real)])
-def place(request: pytest.FixtureRequest, server: Callable[[], KubeApi], tmp_path: Path) -> Iterator[Site]:
-    found: Site = site(tmp_path, server() if request.param == "real" else None)
+def place(request: pytest.FixtureRequest, kube_of_file: Callable[[], KubeApi], tmp_path: Path) -> Iterator[Site]:
+    found: Site = site(tmp_path, kube_of_file() if request.param == "real" else None)
     for item in found.bindings():
         found.server.delete(item)
     yield found

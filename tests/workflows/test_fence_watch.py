@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bed import kubernetes
 from support.bed.kubernetes import KubeApi
 from support.elevation_world import ACCOUNT, Site, rendered, site
 
@@ -20,23 +19,9 @@ from pilothouse.workflows import fence_watch
 POLICY, POLICY_BINDING = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Callable[[], KubeApi]]:
-    made: list[KubeApi] = []
-
-    def get() -> KubeApi:
-        if not made:
-            made.append(kubernetes.start())
-        return made[0]
-
-    yield get
-    for item in made:
-        item.stop()
-
-
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.real)])
-def place(request: pytest.FixtureRequest, server: Callable[[], KubeApi], tmp_path: Path) -> Iterator[Site]:
-    found: Site = site(tmp_path, server() if request.param == "real" else None)
+def place(request: pytest.FixtureRequest, kube_of_file: Callable[[], KubeApi], tmp_path: Path) -> Iterator[Site]:
+    found: Site = site(tmp_path, kube_of_file() if request.param == "real" else None)
     told: list[tuple[Any, ...]] = []
     found.upkeep.tell = lambda *message: told.append(message)
     found.told = told  # type: ignore[attr-defined]  # what the platform team was told

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pilothouse.labels import LabelSelector
+from pilothouse.problems import Invalid, nearest
 
 Manifest = Mapping[str, Any]
 
@@ -314,7 +315,7 @@ _SHORT: Mapping[str, str] = {
 def question(verb: str, what: str, namespace: str = "", name: str = "") -> Question:
     """From what people type: `pods`, `po/web-1`, `pods/log`, `deployments.apps`, `deploy/scale`, `/healthz`.
 
-    A known resource is completed with its group, short and singular forms with their plural; `ValueError`
+    A known resource is completed with its group, short and singular forms with their plural; `Invalid`
     for an unknown one without a group, since RBAC cannot be asked about it.
     """
     if what.startswith("/"):
@@ -324,7 +325,8 @@ def question(verb: str, what: str, namespace: str = "", name: str = "") -> Quest
     resource = _plural(resource.lower())
     if not dot:
         if resource not in _GROUPS:
-            raise ValueError(f"the group of `{resource}` is not known")
+            hint = nearest(head, known_resources()) or f"write it with its group: {head}.example.org"
+            raise Invalid(f"the group of `{resource}` is not known", hint)
         group = _GROUPS[resource]
     if slash and tail in _SUBRESOURCES:
         return Question(verb, f"{resource}/{tail}", group, namespace, name)

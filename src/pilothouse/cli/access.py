@@ -476,7 +476,7 @@ def status(output: str) -> None:
         asked = portal(kept).requests()
         data |= {"requests": asked["mine"], "waiting": asked["waiting"]}
     except Denied as failure:
-        reason = f"{failure.message}: {failure.hint}"
+        reason = failure.with_hint
 
     def human() -> None:
         if login:

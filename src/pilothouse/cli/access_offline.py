@@ -17,7 +17,7 @@ from pilothouse.cli.serve import database_option
 from pilothouse.problems import Invalid, nearest, one_of
 
 if TYPE_CHECKING:
-    from pilothouse.access.can_i import Identity, Question
+    from pilothouse.access.can_i import Identity
     from pilothouse.inputs import Inputs
     from pilothouse.store.address import Named
 
@@ -113,9 +113,10 @@ def can_i(
     such as /metrics. RBAC of the cluster's snapshot counts too.
     """
     from pilothouse.access.can_i import can_i as decide
+    from pilothouse.access.can_i import question as asked_about
     from pilothouse.cli.opening import open_inputs
 
-    question = _question(verb, resource, namespace, name)
+    question = asked_about(verb, resource, namespace, name)
     if sum(map(bool, (profile, certificate, user or groups))) > 1:
         raise Invalid("--profile, --certificate and --as exclude each other", "give one of them")
     held = None if profile or user or groups else _held(certificate, cluster)
@@ -148,17 +149,6 @@ def can_i(
     emit(data, output, human)
     if not decision:
         raise click.exceptions.Exit(1)
-
-
-def _question(verb: str, resource: str, namespace: str, name: str) -> Question:
-    from pilothouse.access import can_i as rbac
-
-    try:
-        return rbac.question(verb, resource, namespace, name)
-    except ValueError as failure:
-        word = resource.partition("/")[0]
-        near = nearest(word, rbac.known_resources())
-        raise Invalid(str(failure), near or f"write it with its group: {word}.example.org") from failure
 
 
 def _held(certificate: Path | None, cluster: str) -> tuple[Identity, str]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
 from prometheus_client.core import Metric
 from werkzeug.wrappers import Response as BaseResponse
@@ -22,7 +21,7 @@ from pilothouse.portal.access_desk import SOCKET, desk, issued, signer_of, token
 from pilothouse.portal.forms import Form
 from pilothouse.portal.frame import HomePanel, NavItem, Portal, live, may, me, now, portal, require, store
 from pilothouse.portal.metrics import gauge
-from pilothouse.problems import Denied, Invalid, PilothouseError
+from pilothouse.problems import Denied, Invalid
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import grants as grant_rows
 from pilothouse.workflows import access
@@ -32,7 +31,6 @@ from pilothouse.workflows.notices import Outbox, in_a_thread
 
 blueprint = Blueprint("access", __name__, url_prefix="/access")
 NAV = (NavItem("Access", "access.index", 10, "Answers"),)
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def certificate(name: str) -> str | tuple[str, int]:
     try:
         result = issued(access.certificate(desk(), token(), name, form["cluster"], form["csr"], seconds))
     except Invalid as failure:
-        form.error("csr" if "request" in failure.message or "key" in failure.message else "", _said(failure))
+        form.error("csr" if "request" in failure.message or "key" in failure.message else "", failure.with_hint)
         return _profile_page(offer, form), 422
     return _profile_page(offer, form, result)
 
@@ -174,7 +172,7 @@ def ask(name: str) -> BaseResponse | tuple[str, int]:
     try:
         told = access.request(desk(), live().platform, me(), name, form["cluster"], form["reason"], seconds, now())
     except Invalid as failure:
-        form.error("reason" if "reason" in failure.message else "", _said(failure))
+        form.error("reason" if "reason" in failure.message else "", failure.with_hint)
         return _profile_page(offer, form), 422
     flash("Your request was sent." if not told.untold else f"Your request waits; nobody could be told: {told.untold}")
     return redirect(url_for("access.grant", id=told.grant.id))
@@ -229,7 +227,7 @@ def claim(id: str) -> str | tuple[str, int]:
         try:
             result = issued(access.claim(desk(), live().platform, token(), id, form["csr"]))
         except Invalid as failure:
-            form.error("csr", _said(failure))
+            form.error("csr", failure.with_hint)
     page = render_template(
         "access/request.html",
         item=_shown(grant_rows.get(store(), id) or found),
@@ -259,10 +257,6 @@ def _seconds(form: Form) -> int:
 
 def _short(seconds: int) -> str:
     return f"{seconds // 3600}h" if seconds % 3600 == 0 else f"{seconds // 60}m"
-
-
-def _said(failure: PilothouseError) -> str:
-    return f"{failure.message}: {failure.hint}" if failure.hint else failure.message
 
 
 # ---------------------------------------------------------------- home, health, numbers

@@ -13,7 +13,7 @@ from pilothouse.access.history import Living
 from pilothouse.portal.api import answer, describe
 from pilothouse.portal.frame import me, now, store
 from pilothouse.portal.reach import opened
-from pilothouse.problems import Invalid, nearest
+from pilothouse.problems import Invalid
 from pilothouse.workflows import reach
 
 blueprint = Blueprint("api_reach", __name__, url_prefix="/api/v1/access")
@@ -105,11 +105,7 @@ def who_can() -> Response:
     verb, resource, cluster = (given.get(name, "") for name in ("verb", "resource", "cluster"))
     if not verb or not resource or not cluster:
         raise Invalid("a question has a verb, a resource and a cluster", "pilothouse access who-can get pods -c dev")
-    try:
-        question = can_i.question(verb, resource, given.get("namespace", ""), given.get("name", ""))
-    except ValueError as failure:
-        word = resource.partition("/")[0]
-        raise Invalid(str(failure), nearest(word, can_i.known_resources()) or f"write {word}.example.org") from failure
+    question = can_i.question(verb, resource, given.get("namespace", ""), given.get("name", ""))
     at = reach.moment_of(given["at"]) if given.get("at") else None
     found = reach.who_can(store(), opened(), me(), question, cluster, now(), at)
     return answer(

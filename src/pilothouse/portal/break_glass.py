@@ -46,7 +46,7 @@ def review(id: str) -> BaseResponse | tuple[str, int]:
     try:
         break_glass.review(desk(), live().platform, me(), id, form["text"], now())
     except Invalid as failure:
-        form.error("text", f"{failure.message}: {failure.hint}" if failure.hint else failure.message)
+        form.error("text", failure.with_hint)
         return _page(form, id), 422
     flash(f"Break-glass {id} was reviewed.")
     return redirect(url_for("break_glass.index"))

@@ -251,7 +251,7 @@ def _store(form: Form, here: Desk, found: Preview, earlier: Proposal | None, sub
             egress.require_submittable(found, form["reason"])
         except Invalid as failure:
             name = "reason" if found.can_submit and not form["reason"].strip() else ""
-            form.error(name, f"{failure.message}: {failure.hint}")
+            form.error(name, failure.with_hint)
             return None
     version = int(form["version"]) if form["version"].isdigit() else 0
     try:

@@ -11,7 +11,7 @@ from pilothouse.platform import scalars
 from pilothouse.portal.access_desk import desk
 from pilothouse.portal.forms import Form
 from pilothouse.portal.frame import HomePanel, live, may, me, now, store
-from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
+from pilothouse.problems import Conflict, Denied, Invalid
 from pilothouse.workflows import access, locks
 
 blueprint = Blueprint("locks", __name__, url_prefix="/access/locks")
@@ -46,10 +46,10 @@ def put() -> BaseResponse | tuple[str, int]:
     try:
         step = locks.lock(desk(), live().platform, me(), form["subject"], form["reason"], seconds, now())
     except (Invalid, Conflict) as failure:
-        form.error("reason" if "reason" in failure.message else "subject", _said(failure))
+        form.error("reason" if "reason" in failure.message else "subject", failure.with_hint)
         return _page(form), 409 if isinstance(failure, Conflict) else 422
     except Denied as failure:
-        form.error("", _said(failure))
+        form.error("", failure.with_hint)
         return _page(form), 403
     told = f" Nobody could be told: {step.untold}." if step.untold else ""
     over = "".join(f" Request {item.id}: {item.meaning}" for item in step.requests)
@@ -75,10 +75,6 @@ def _seconds(form: Form) -> int:
     except ValueError:
         form.error("duration", "write it as 45m, 8h or 7d; empty holds until it is lifted")
         return 0
-
-
-def _said(failure: PilothouseError) -> str:
-    return f"{failure.message}: {failure.hint}" if failure.hint else failure.message
 
 
 def home() -> HomePanel | None:

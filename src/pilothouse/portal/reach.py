@@ -14,7 +14,7 @@ from pilothouse.access.permissions import Action
 from pilothouse.platform.model import AccessProfile, Scope
 from pilothouse.portal.forms import Form
 from pilothouse.portal.frame import live, may, me, now, store
-from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest
+from pilothouse.problems import Denied, PilothouseError, Unavailable
 from pilothouse.workflows import reach
 from pilothouse.workflows.rendering import Opened
 
@@ -48,7 +48,7 @@ def who_can() -> str | tuple[str, int]:
             try:
                 found = _asked(form)
             except PilothouseError as failure:
-                form.error("at" if "moment" in failure.message else "", _said(failure))
+                form.error("at" if "moment" in failure.message else "", failure.with_hint)
         if form.errors:
             status = 422 if may(Action.READ_AUDIT) else 403
     page = render_template(
@@ -67,12 +67,7 @@ def who_can() -> str | tuple[str, int]:
 
 
 def _asked(form: Form) -> reach.WhoCan:
-    try:
-        question = can_i.question(form["verb"], form["resource"], form["namespace"], form["name"])
-    except ValueError as failure:
-        word = form["resource"].partition("/")[0]
-        hint = nearest(word, can_i.known_resources()) or f"write {word}.example.org"
-        raise Invalid(str(failure), hint) from failure
+    question = can_i.question(form["verb"], form["resource"], form["namespace"], form["name"])
     at = reach.moment_of(form["at"]) if form["at"] else None
     return reach.who_can(store(), opened(), me(), question, form["cluster"], now(), at)
 
@@ -107,9 +102,9 @@ def what_can() -> str | tuple[str, int]:
     try:
         found = reach.what_can(store(), opened(), me(), form["user"], now(), form["cluster"])
     except Unavailable as failure:
-        said = _said(failure)
+        said = failure.with_hint
     except PilothouseError as failure:
-        form.error("", _said(failure))
+        form.error("", failure.with_hint)
         status = 403 if isinstance(failure, Denied) else 422
     everybody = bool(may(Action.READ_AUDIT))
     page = render_template(
@@ -168,7 +163,3 @@ def _unique(items: Iterable[Living]) -> tuple[Living, ...]:
     """Each certificate once, however many ways lead through it."""
     found: Mapping[Any, Living] = {(item.cluster, item.serial): item for item in items}
     return tuple(found.values())
-
-
-def _said(failure: PilothouseError) -> str:
-    return f"{failure.message}: {failure.hint}" if failure.hint else failure.message

@@ -130,7 +130,7 @@ def _question(form: Form) -> tuple[dict[str, str], datetime]:
     try:
         labels = routing.parse_labels(form["labels"])
     except Invalid as failure:
-        form.error("labels", f"{failure.message}: {failure.hint}")
+        form.error("labels", failure.with_hint)
     timezone = form["timezone"] or "UTC"
     form.values["timezone"], form.values["at"] = timezone, form["at"] or "now"
     try:
@@ -141,7 +141,7 @@ def _question(form: Form) -> tuple[dict[str, str], datetime]:
             zone(timezone)
         except ValueError:
             known = False
-        form.error("at" if known else "timezone", f"{failure.message}: {failure.hint}")
+        form.error("at" if known else "timezone", failure.with_hint)
     return labels, moment
 
 

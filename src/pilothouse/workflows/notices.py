@@ -18,7 +18,6 @@ from pilothouse.store.notices import Notice
 from pilothouse.workflows.access import Message, Notifier
 
 MAIL = "mail"
-JOB = "notices"
 MOST = 50
 """Attempts in one run: a server that hangs takes 5 s of each."""
 LATE = timedelta(minutes=10)
