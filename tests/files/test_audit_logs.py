@@ -103,7 +103,8 @@ def test_a_log_that_was_cut_in_place_starts_anew(tmp_path: Path) -> None:
 
 
 def test_several_rotations_between_two_looks(tmp_path: Path) -> None:
-    """As an API server names them, and as logrotate does; what is packed, or of another log, is left alone."""
+    """As an API server names them, and as logrotate does; what is of another log, or packed by a program that we do not
+    unpack, is left alone."""
     path = tmp_path / "audit.log"
     path.write_bytes(b"one\n")
     _, position = since(path, Position())
@@ -112,12 +113,76 @@ def test_several_rotations_between_two_looks(tmp_path: Path) -> None:
         path.write_bytes(b"line %d\n" % number)
         os.utime(path, (2_000_000_000 + number, 2_000_000_000 + number))
     os.utime(tmp_path / "audit-2026-11-21T03-00-00.000.log", (2_000_000_000, 2_000_000_000))
-    for other in ("audit-policy.log", "audit.log.9.gz", "vault.log"):
+    for other in ("audit-policy.log", "audit.log.9.xz", "vault.log"):
         (tmp_path / other).write_bytes(b"not ours\n")
         os.utime(tmp_path / other, (2_000_000_001, 2_000_000_001))
     lines, position = since(path, position)
     assert lines == [b"line 2", b"line 3"]
     assert since(path, position)[0] == []
+
+
+def packed(path: Path, moment: int) -> None:
+    """As gzip does: another file, and the first one is gone."""
+    other = path.with_name(f"{path.name}.gz")
+    other.write_bytes(gzip.compress(path.read_bytes()))
+    os.utime(other, (moment, moment))
+    path.unlink()
+
+
+def test_rotations_that_were_packed_between_two_looks(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"one\n")
+    _, position = since(path, Position())
+    (tmp_path / "audit.log.3.gz").write_bytes(gzip.compress(b"of last week\n"))
+    os.utime(tmp_path / "audit.log.3.gz", (1_900_000_000, 1_900_000_000))
+    for number, name in enumerate(("audit-2026-11-21T03-00-00.000.log", "audit.log.1"), 2):
+        with path.open("ab") as file:
+            file.write(b"end of %d\n" % number)
+        path.rename(tmp_path / name)
+        path.write_bytes(b"line %d\n" % number)
+        packed(tmp_path / name, 2_000_000_000 + number)
+    lines, position = since(path, position)
+    assert lines == [b"end of 2", b"line 2", b"end of 3", b"line 3"]
+    assert since(path, position) == ([], position)
+
+
+def test_a_log_is_read_on_in_the_middle_of_a_packed_one(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"one\n")
+    _, position = since(path, Position())
+    with path.open("ab") as file:
+        file.write(b"two\nthree\n")
+    path.rename(tmp_path / "audit.log.1")
+    packed(tmp_path / "audit.log.1", 2_000_000_000)
+    path.write_bytes(b"four\n")
+    line, position = next(audit_logs.since(path, position))
+    assert line.data == b"two"
+    assert since(path, position)[0] == [b"three", b"four"]
+
+
+def test_while_it_is_packed_it_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"one\n")
+    _, position = since(path, Position())
+    for name, text in (("audit.log.2", b"two\n"), ("audit.log.1", b"three\n")):
+        path.rename(tmp_path / name)
+        path.write_bytes(text)
+    (tmp_path / "audit.log.1.gz").write_bytes(gzip.compress(b"two\n")[:-6])
+    lines, position = since(path, position)
+    assert lines == [b"two", b"three"]
+
+
+def test_a_packed_log_that_breaks_off_is_named_and_holds_nothing_up(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"one\n")
+    _, position = since(path, Position())
+    path.rename(tmp_path / "audit.log.1")
+    (tmp_path / "audit.log.1.gz").write_bytes(gzip.compress(b"one\n" + os.urandom(5000))[:40])
+    (tmp_path / "audit.log.1").unlink()
+    path.write_bytes(b"two\n")
+    found = [line for line, _ in audit_logs.since(path, position)]
+    assert [line.data for line in found] == [b"", b"two"]
+    assert "broken" in found[0].wrong
 
 
 @pytest.mark.parametrize("more", [b"", b"and so many more lines that it is longer than it was before\n"])

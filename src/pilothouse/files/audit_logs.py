@@ -19,6 +19,7 @@ _CHUNK = 1 << 18
 _HEAD = 512
 """Of bytes by which a file is known again; a line of either program holds a time within them."""
 _GZIP = b"\x1f\x8b"
+_PACKED = ".gz"
 Progress = Callable[[int], object]
 """Told the bytes that were read so far, unpacked."""
 
@@ -129,8 +130,8 @@ def since(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
     """The whole lines that were written since, each with the position after it.
 
     Where the file was rotated meanwhile, the rest of the old one comes first, and then those that came between it and
-    the present one; they are found in the same folder, the old one by its inode. Where it was copied and emptied in
-    place, the rest of the copy comes first, which is found by its first bytes.
+    the present one; they are found in the same folder, the old one by its inode, or where it was packed (gzip) by its
+    first bytes. Where it was copied and emptied in place, the rest of the copy comes first, which is found so, too.
     """
     try:
         found = path.stat()
@@ -149,9 +150,16 @@ def since(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
     yield from _from(path, Position(found.st_ino, position.offset, position.head))
 
 
+def _opened(path: Path) -> IO[bytes]:
+    """What the file holds, unpacked."""
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+
+
 def _from(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             inode = os.fstat(file.fileno()).st_ino
             if inode != position.inode:
                 return  # rotated in this very moment: the next run finds both
@@ -165,6 +173,8 @@ def _from(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
                     head, named = _head(file, end), end >= _HEAD
                     file.seek(back)
                 yield line, Position(inode, end, head)
+    except (EOFError, zlib.error):
+        return  # a packed file that breaks off before what is new: nothing of that is in it
     except OSError as failure:
         raise _unavailable(path.as_posix(), failure) from failure
 
@@ -172,16 +182,19 @@ def _from(path: Path, position: Position) -> Iterator[tuple[Line, Position]]:
 def _is_emptied(path: Path, position: Position) -> bool:
     """Whether it is not what was read up to there: shorter, or with another begin."""
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < position.offset:
+        with _opened(path) as file:
+            packed = isinstance(file, gzip.GzipFile)  # its size says nothing of what it holds
+            if not packed and os.fstat(file.fileno()).st_size < position.offset:
                 return True
             return bool(position.head) and position.head != _head(file, position.offset)
+    except (EOFError, zlib.error):
+        return True
     except OSError as failure:
         raise _unavailable(path.as_posix(), failure) from failure
 
 
 def _copies(path: Path, position: Position) -> list[Path]:
-    """What was copied of it before it was emptied: at most one file begins with the same line."""
+    """What was copied of it, or packed: at most one file begins with the same line."""
     if not position.head:
         return []
     with os.scandir(path.parent) as entries:
@@ -198,29 +211,36 @@ def _head(file: IO[bytes], read: int) -> str:
 def _rotated(path: Path, present: int, position: Position) -> Iterator[tuple[Path, Position]]:
     """The file that was read last, under whatever name, and what was begun and rotated after it, the oldest first.
 
-    A file that was packed meanwhile is another one, and not found.
+    One that was packed meanwhile is another file, which begins with the same bytes.
     """
     with os.scandir(path.parent) as entries:
-        there = [(item, item.stat()) for item in entries if item.is_file()]
-    old = next(((item, stat) for item, stat in there if stat.st_ino == position.inode), None)
+        there = [(Path(item.path), item.stat()) for item in entries if item.is_file()]
+    old = next((item for item, stat in there if stat.st_ino == position.inode), None)
+    if old is None:
+        old = next(iter(_copies(path, position)), None)
     if old is None:
         return
-    yield Path(old[0].path), position
+    stat_of = dict(there)
+    left = stat_of.get(old) or old.stat()
+    yield old, Position(left.st_ino, position.offset, position.head)
     between = [
-        (stat.st_mtime_ns, Path(item.path), Position(stat.st_ino))
+        (stat.st_mtime_ns, item, Position(stat.st_ino))
         for item, stat in there
-        if stat.st_ino not in (present, position.inode)
-        and stat.st_mtime_ns >= old[1].st_mtime_ns
+        if stat.st_ino not in (present, left.st_ino)
+        and stat.st_mtime_ns >= left.st_mtime_ns
         and _is_of(path, item.name)
+        and not (item.suffix == _PACKED and item.with_suffix("") in stat_of)  # it is being packed
     ]
     for _, other, begin in sorted(between, key=lambda found: found[0]):
         yield other, begin
 
 
 def _is_of(path: Path, name: str) -> bool:
-    """Whether a name is one that a rotated `path` gets: `audit.log.2`, or `audit-2026-11-20T03-00-00.000.log`."""
+    """Whether a name is one that a rotated `path` gets: `audit.log.2`, or `audit-2026-11-20T03-00-00.000.log`; packed,
+    either with `.gz` behind it."""
+    name = name.removesuffix(_PACKED)
     if name.startswith(f"{path.name}."):
-        return not name.endswith((".gz", ".xz", ".bz2", ".zst"))
+        return not name.endswith((".xz", ".bz2", ".zst"))
     stem = f"{path.stem}-"
     return name.startswith(stem) and name.endswith(path.suffix) and name[len(stem) : len(stem) + 4].isdecimal()
 
