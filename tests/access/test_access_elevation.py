@@ -15,6 +15,7 @@ from pilothouse.access.can_i import Identity, can_i, question
 from pilothouse.access.elevation import Verdict
 from pilothouse.inputs import Inputs
 from pilothouse.platform.model import AccessProfile, Elevation, Endpoint, Scope, Servers, Versions
+from pilothouse.problems import Invalid
 
 ACCOUNT = "system:serviceaccount:pilothouse:pilothouse"
 SERVERS = Servers(kubernetes=Endpoint("https://api.dev.bank.example:6443", "/etc/pilothouse/dev/token", ""))
@@ -118,6 +119,35 @@ def test_a_user_that_is_no_service_account_is_bound_as_one() -> None:
 
 
 # ---------------------------------------------------------------- what is found
+
+
+def asked(ticket: str, wanted: str = "") -> grants.Grant:
+    profile = elevated(ticket=wanted)
+    return grants.request("g-1", "olga", profile, "dev", "repair the node", 1800, NOW, ticket)
+
+
+def test_a_ticket_stands_beside_the_reason() -> None:
+    assert asked(" PLAT-4711 ").what_for == "PLAT-4711: repair the node"
+    assert asked("PLAT-4711", "PLAT-[0-9]+").ticket == "PLAT-4711"
+    assert asked("").what_for == "repair the node"
+    approved = grants.approve(asked("PLAT-4711"), "pat", "", NOW)
+    assert "Reason: PLAT-4711: repair the node" in grants.told(approved, "pat", "approved")[1]
+
+
+@pytest.mark.parametrize(
+    ("ticket", "wanted", "says"),
+    [
+        ("", "PLAT-[0-9]+", "cluster-admin wants a ticket"),
+        ("PLAT-", "PLAT-[0-9]+", "`PLAT-` is no ticket for cluster-admin"),
+        ("see PLAT-1", "PLAT-[0-9]+", "is no ticket"),
+        ("PLAT-1\nforged", "", "on one line"),
+        ("x" * 101, "", "at most 100 characters"),
+    ],
+)
+def test_a_ticket_that_does_not_do(ticket: str, wanted: str, says: str) -> None:
+    with pytest.raises(Invalid, match=says) as caught:
+        asked(ticket, wanted)
+    assert caught.value.hint
 
 
 def claimed() -> grants.Grant:

@@ -60,6 +60,14 @@ def test_a_request_brings_its_reason_and_who_approved():
     )
     (found,) = history.living(entries, NOW + 3 * HOUR)
     assert (found.request, found.approved_by, found.reason) == ("g-1", "pat", "replace a node")
+    glass = chain(
+        Entry("break-glass.requested", "alice", "g-1", "dev", {"reason": "replace a node", "ticket": "PLAT-1"}),
+        Entry("break-glass.approved", "pat", "g-1", "dev", {"comment": ""}),
+        intent(request="g-1"),
+        issued(),
+    )
+    (found,) = history.living(glass, NOW + 3 * HOUR)
+    assert (found.approved_by, found.reason) == ("pat", "PLAT-1: replace a node")
     by_itself = Entry("elevation.approved", "alice", "g-1", "dev", {"why": "the profile needs no approval"})
     (found,) = history.living(chain(by_itself, intent(request="g-1"), issued()), NOW + 3 * HOUR)
     assert found.approved_by == ""

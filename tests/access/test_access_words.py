@@ -75,6 +75,7 @@ def test_where_and_on_what_terms():
     assert words.terms(elevated(approval=False, lifetime=5400, max_lifetime=5400)) == (
         "With a reason, at once; 1 h 30 min."
     )
+    assert words.terms(elevated(ticket="PLAT-[0-9]+")).startswith("With a reason and a ticket, after another person")
     assert words.duration(45) == "45 s"
     assert words.to_dict(profile())["may"] == [{"text": "see pods and logs", "weight": "read"}]
 

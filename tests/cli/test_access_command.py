@@ -213,7 +213,10 @@ def test_an_elevation_between_two_people(site):
         "elevation.requested",
     ]
     assert "elevation.approved" in pat.run("ledger")
-    other = olga.json("elevate", "cluster-admin", "--cluster", "dev", "--reason", "and another")
+    other = olga.json("elevate", "cluster-admin", "--cluster", "dev", "--reason", "and another", "--ticket", "OPS-7")
+    assert "OPS-7: and another" in pat.run("status")
+    requested = [item.entry for item in ledger.everything(world.store) if item.entry.kind == "elevation.requested"]
+    assert [entry.data.get("ticket") for entry in requested] == [None, "OPS-7"]
     assert "is denied" in pat.run("deny", other["id"], "--comment", "not now")
     assert "An approver runs: pilothouse access approve" in olga.run(
         "elevate", "cluster-admin", "--cluster", "dev", "--reason", "the third one"

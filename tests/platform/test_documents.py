@@ -275,6 +275,8 @@ def test_a_profile_that_binds_a_cluster_role_in_namespaces() -> None:
 
 
 def test_an_elevated_profile_may_say_why_nobody_approves() -> None:
+    found = read_one(profile("elevated: true\nwithoutApproval: broken\nticket: 'PLAT-[0-9]+'")).profiles["p"]
+    assert found.ticket == "PLAT-[0-9]+"
     found = read_one(profile("elevated: true\nwithoutApproval: break glass, reviewed afterwards")).profiles["p"]
     assert found.without_approval == "break glass, reviewed afterwards"
 
@@ -291,6 +293,8 @@ def test_an_elevated_profile_may_say_why_nobody_approves() -> None:
         ("elevated: true\napproval: true\napproverGroups: [l]\nrenewal: 10m", None, "never renewed"),
         ("elevated: true\napproval: true\napproverGroups: [l]\nmaxLifetime: 2h", None, "30m to 60m"),
         ("elevated: true", None, "another person's approval"),
+        ("elevated: true\nwithoutApproval: glass\nticket: 'PLAT-[0-9'", None, "no regular expression"),
+        ("ticket: PLAT", None, "only a request for an elevated profile"),
         ("approval: true", None, "nobody can approve"),
         ("scope: namespaces", None, "go together"),
         ("namespaces: [a]", None, "go together"),

@@ -97,7 +97,11 @@ def test_an_elevation(site):
     mine = olga.get("/requests")["mine"][0]
     assert (mine["state"], mine["serial"]) == ("claimed", claimed["serial"])
     assert olga.post("/requests/g-none/claim", {"csr": csr()}, 422)["detail"] == "there is no request `g-none`"
-    other = olga.post("/requests", body | {"cluster": "prod"}, 201)
+    assert mine["ticket"] == ""
+    other = olga.post("/requests", body | {"cluster": "prod", "ticket": "PLAT-4711"}, 201)
+    assert other["ticket"] == "PLAT-4711"
+    assert "PLAT-4711: replace a node" in heard.messages[-1].text
+    assert olga.post("/requests", body | {"cluster": "test", "ticket": "a\nb"}, 422)["detail"]
     assert pat.post(f"/requests/{other['id']}/deny", {"comment": "no"})["state"] == "denied"
 
 

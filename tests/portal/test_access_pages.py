@@ -112,7 +112,11 @@ def ask(client, **data):
 def test_an_elevation_from_request_to_give_back(site):
     app, world, heard = site
     olga, pat = login(app, "olga"), login(app, "pat")
-    id = ask(olga)
+    refused = {"cluster": "dev", "reason": "replace a node", "ticket": "x" * 101, "duration": "45m"}
+    page = text(olga.post("/access/profiles/cluster-admin/request", data=refused), 422)
+    assert "a ticket has at most 100 characters" in page
+    id = ask(olga, ticket="PLAT-4711")
+    assert "PLAT-4711: replace a node" in text(olga.get(f"/access/requests/{id}"))
     assert heard.messages[0].to == ("pat@bank.example",)
     assert "do everything, on every resource" in heard.messages[0].text
     assert f"/access/requests/{id}" in heard.messages[0].text

@@ -80,7 +80,7 @@ def findings(grants: Iterable[Grant], platform: Platform, now: datetime) -> Iter
             yield error(
                 "access/break-glass-open",
                 f"break-glass {grant.id}, {grant.profile} on {grant.cluster}, is {grant.state_at(now)}:"
-                f" {_who(grant)}; reason: {grant.reason}",
+                f" {_who(grant)}; reason: {grant.what_for}",
                 place,
                 f"end it when it is not needed: `pilothouse access give-back {grant.id}`",
                 teams=teams,
@@ -90,7 +90,7 @@ def findings(grants: Iterable[Grant], platform: Platform, now: datetime) -> Iter
             yield error(
                 "access/break-glass-review",
                 f"break-glass {grant.id}, {grant.profile} on {grant.cluster}, is over and nobody has reviewed it:"
-                f" {_who(grant)}; reason: {grant.reason}",
+                f" {_who(grant)}; reason: {grant.what_for}",
                 place,
                 f'a third person runs `pilothouse access review {grant.id} --text "…"`',
                 teams=teams,
@@ -106,7 +106,7 @@ def told(grant: Grant, what: str, address: str = "") -> tuple[str, str]:
     """(subject, text) of what everybody concerned is told. Holds no secret."""
     subject = f"BREAK-GLASS {what}: {grant.profile} on {grant.cluster}"
     lines = (
-        f"{_who(grant)}. Reason: {grant.reason}",
+        f"{_who(grant)}. Reason: {grant.what_for}",
         f"It lasts at most {grant.seconds // 60} minutes from the claim on.",
         f"See it, end it, review it: {address}/access/requests/{grant.id}"
         if address

@@ -12,6 +12,7 @@ The clock of the elevation starts at the claim, which can happen once. Who may d
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -25,6 +26,7 @@ CLAIM_WITHIN = timedelta(hours=1)
 """An approval that was not claimed lapses."""
 MIN_REASON = 5
 MAX_REASON = 500
+MAX_TICKET = 100
 
 
 class State(StrEnum):
@@ -70,6 +72,12 @@ class Grant:
     reviewed_by: str = ""
     reviewed_at: datetime | None = None
     review: str = ""
+    ticket: str = ""
+
+    @property
+    def what_for(self) -> str:
+        """Ticket and reason on one line."""
+        return f"{self.ticket}: {self.reason}" if self.ticket else self.reason
 
     def state_at(self, now: datetime) -> State:
         """The state, deadlines that have passed taken into account."""
@@ -82,10 +90,17 @@ class Grant:
 
 
 def request(
-    id: str, user: str, profile: AccessProfile, cluster: str, reason: str, seconds: int, now: datetime
+    id: str,
+    user: str,
+    profile: AccessProfile,
+    cluster: str,
+    reason: str,
+    seconds: int,
+    now: datetime,
+    ticket: str = "",
 ) -> Grant:
-    """A new request; `Invalid` where reason or duration do not do. Without `approval` it is approved at once."""
-    reason = " ".join(reason.split())
+    """A new request; `Invalid` where reason, ticket or duration do not do. Without `approval` it is approved."""
+    reason, ticket = " ".join(reason.split()), ticket.strip()
     if not profile.elevated:
         raise Invalid(f"{profile.name} is no elevated profile", f"run `pilothouse access cert {profile.name}`")
     if not profile.holds_on(cluster):
@@ -97,6 +112,7 @@ def request(
         )
     if len(reason) > MAX_REASON:
         raise Invalid(f"the reason is longer than {MAX_REASON} characters", "put the details into the ticket")
+    _check_ticket(profile, ticket)
     check_seconds(profile, seconds)
     grant = Grant(
         id,
@@ -108,12 +124,22 @@ def request(
         now,
         deadline=now + DECIDE_WITHIN,
         break_glass=bool(profile.break_glass),
+        ticket=ticket,
     )
     if not profile.approval:
         return replace(
             grant, state=State.APPROVED, decided_at=now, comment="no approval needed", deadline=now + CLAIM_WITHIN
         )
     return grant
+
+
+def _check_ticket(profile: AccessProfile, ticket: str) -> None:
+    if len(ticket) > MAX_TICKET or not ticket.isprintable():
+        raise Invalid(f"a ticket has at most {MAX_TICKET} characters on one line", "name it as it is called, PLAT-4711")
+    if not profile.ticket or re.fullmatch(profile.ticket, ticket):
+        return
+    said = f"`{ticket}` is no ticket for {profile.name}" if ticket else f"{profile.name} wants a ticket"
+    raise Invalid(said, f"name one that looks like {profile.ticket}")
 
 
 def check_seconds(profile: AccessProfile, seconds: int) -> None:
@@ -196,7 +222,7 @@ def told(grant: Grant, actor: str, what: str) -> tuple[str, str]:
     subject = f"{grant.profile} on {grant.cluster}: {what}{by}"
     lines = [
         f"Request {grant.id} of {grant.user} for {grant.profile} on {grant.cluster}: {what}{by}.",
-        f"Reason: {grant.reason}",
+        f"Reason: {grant.what_for}",
     ]
     if grant.decided_by:
         lines.append(f"Approved by {grant.decided_by}.")

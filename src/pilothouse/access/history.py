@@ -73,9 +73,10 @@ class _Fold:
                 self.intents.pop(key, None)
             case "certificate.given-back":
                 self.alive.pop(key, None)
-            case "elevation.requested":
-                self.reasons[entry.subject] = str(data.get("reason", ""))
-            case "elevation.approved":
+            case "elevation.requested" | "break-glass.requested":
+                ticket, reason = str(data.get("ticket", "")), str(data.get("reason", ""))
+                self.reasons[entry.subject] = f"{ticket}: {reason}" if ticket else reason
+            case "elevation.approved" | "break-glass.approved":
                 self.approved[entry.subject] = "" if "why" in data else entry.actor
             case "lock.set":
                 until = str(data.get("until") or "")

@@ -204,14 +204,15 @@ def terms(profile: AccessProfile) -> str:
         )
     if not profile.elevated:
         return f"At once, for {length}."
+    given = "a reason and a ticket" if profile.ticket else "a reason"
     if profile.break_glass:
         return (
-            f"With a reason, after another of {', '.join(profile.break_glass)} agrees; {length}."
+            f"With {given}, after another of {', '.join(profile.break_glass)} agrees; {length}."
             " Everybody is told, and it is reviewed afterwards."
         )
     if profile.approval:
-        return f"With a reason, after another person of {' or '.join(profile.approver_groups)} agrees; {length}."
-    return f"With a reason, at once; {length}."
+        return f"With {given}, after another person of {' or '.join(profile.approver_groups)} agrees; {length}."
+    return f"With {given}, at once; {length}."
 
 
 def to_dict(profile: AccessProfile) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -408,13 +408,14 @@ def give_back(id: str, output: str) -> None:
 @click.argument("profile")
 @click.option("--cluster", "-c", required=True, help="Name of the cluster.")
 @click.option("--reason", required=True, help="What for; the approver and the ledger see it.")
+@click.option("--ticket", default="", help="Its number; needed where the profile asks for one.")
 @click.option(
     "--for", "seconds", type=duration, default=0, help="How long, such as 45m (default: as the profile says)."
 )
 @output_option
-def elevate(profile: str, cluster: str, reason: str, seconds: int, output: str) -> None:
+def elevate(profile: str, cluster: str, reason: str, ticket: str, seconds: int, output: str) -> None:
     """Ask for an elevated PROFILE; another person must agree."""
-    found = portal(wallet()).request(profile, cluster, reason, seconds)
+    found = portal(wallet()).request(profile, cluster, reason, seconds, ticket)
 
     def human() -> None:
         click.echo(f"Request {found['id']} is {found['state']}.")
@@ -493,13 +494,17 @@ def status(output: str) -> None:
         )
         for title, name in (("My requests", "requests"), ("Waits for your decision", "waiting")):
             if data[name]:
-                rows = [(r["id"], r["user"], r["profile"], r["cluster"], r["state"], r["reason"]) for r in data[name]]
+                rows = [(r["id"], r["user"], r["profile"], r["cluster"], r["state"], _why(r)) for r in data[name]]
                 table(title, ("Request", "Who", "Profile", "Cluster", "State", "Why"), rows)
                 for item in data[name]:
                     if item.get("binding"):
                         click.echo(f"{item['id']}: {item['binding_text']}.")
 
     emit(data, output, human)
+
+
+def _why(item: Mapping[str, Any]) -> str:
+    return f"{item['ticket']}: {item['reason']}" if item.get("ticket") else str(item["reason"])
 
 
 def _held(item: Credential, moment: datetime) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _print_thread(found: Thread) -> None:
             click.echo(f"  SHA-256 {found.fingerprint}")
     if found.grant is not None:
         grant = found.grant
-        click.echo(f"Request {grant.id} of {grant.user}: {grant.reason}")
+        click.echo(f"Request {grant.id} of {grant.user}: {grant.what_for}")
         click.echo(f"  {grant.state.value}, decided by {grant.decided_by or 'nobody'}")
     for row in found.ledger:
         click.echo(f"Ledger {row.sequence}: {row.at:%Y-%m-%d %H:%M:%S} {row.entry.kind} by {row.entry.actor}")

@@ -99,8 +99,9 @@ class PortalClient:
         body |= {name: value for name, value in (("team", team), ("vault_token", vault_token)) if value}
         return self._signed(self._call("POST", "/access/certificates", body))
 
-    def request(self, profile: str, cluster: str, reason: str, seconds: int) -> dict[str, Any]:
+    def request(self, profile: str, cluster: str, reason: str, seconds: int, ticket: str = "") -> dict[str, Any]:
         body = {"profile": profile, "cluster": cluster, "reason": reason, "seconds": seconds}
+        body |= {"ticket": ticket} if ticket else {}  # a portal of before knows none
         return self._call("POST", "/access/requests", body)
 
     def requests(self) -> dict[str, Any]:

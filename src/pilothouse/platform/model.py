@@ -524,6 +524,8 @@ class AccessProfile:
     approver_groups: tuple[str, ...] = ()
     without_approval: str = ""
     """Why an elevated profile needs no approval, in words."""
+    ticket: str = ""
+    """What the ticket of a request must look like (a regular expression for all of it); "" where none is needed."""
     break_glass: tuple[str, ...] = ()
     """Users of whom any two open the profile together; then there are neither `groups` nor `approver_groups`."""
     clusters: frozenset[str] = frozenset()

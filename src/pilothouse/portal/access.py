@@ -164,15 +164,17 @@ def ask(name: str) -> BaseResponse | tuple[str, int]:
     """Ask for an elevated profile."""
     offer = _named(name)
     require(Action.ELEVATE, offer.profile)
-    form = Form.posted(("cluster", "reason", "duration"), limit=5_000)
+    form = Form.posted(("cluster", "reason", "ticket", "duration"), limit=5_000)
     form.require(cluster="choose a cluster", reason="say what for")
     seconds = _seconds(form)
     if form.errors:
         return _profile_page(offer, form), 422
     try:
-        told = access.request(desk(), live().platform, me(), name, form["cluster"], form["reason"], seconds, now())
+        given = name, form["cluster"], form["reason"], seconds, now(), form["ticket"]
+        told = access.request(desk(), live().platform, me(), *given)
     except Invalid as failure:
-        form.error("reason" if "reason" in failure.message else "", failure.with_hint)
+        field = next((field for field in ("reason", "ticket") if field in failure.message), "")
+        form.error(field, failure.with_hint)
         return _profile_page(offer, form), 422
     flash("Your request was sent." if not told.untold else f"Your request waits; nobody could be told: {told.untold}")
     return redirect(url_for("access.grant", id=told.grant.id))

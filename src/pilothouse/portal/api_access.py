@@ -120,6 +120,7 @@ class RequestIn(In):
     profile: str = Field(max_length=100)
     cluster: str = Field(max_length=63)
     reason: str = Field(max_length=2_000)
+    ticket: str = Field(default="", max_length=200, description="Its number, where there is one or the profile asks.")
     seconds: int = Field(default=0, ge=0, le=MAX_SECONDS)
 
 
@@ -133,6 +134,7 @@ class RequestOut(BaseModel):
     profile: str
     cluster: str
     reason: str
+    ticket: str
     seconds: int
     state: str
     requested_at: datetime
@@ -305,9 +307,8 @@ describe("post", f"{BASE}/requests", "Ask for an elevated profile.", body=Reques
 @blueprint.post("/requests")
 def ask() -> Response:
     given = body_of(RequestIn)
-    told = access.request(
-        desk(), live().platform, me(), given.profile, given.cluster, given.reason, given.seconds, now()
-    )
+    what = given.profile, given.cluster, given.reason, given.seconds, now(), given.ticket
+    told = access.request(desk(), live().platform, me(), *what)
     return answer(request_out(told.grant, told.untold), 201)
 
 
@@ -383,6 +384,7 @@ def request_out(grant: Grant, untold: str = "", binding: Shown | None = None) ->
         profile=grant.profile,
         cluster=grant.cluster,
         reason=grant.reason,
+        ticket=grant.ticket,
         seconds=grant.seconds,
         state=grant.state.value,
         requested_at=grant.requested_at,

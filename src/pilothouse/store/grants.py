@@ -38,7 +38,8 @@ def add(store: Store, grant: Grant) -> None:
                     f"see `pilothouse access status`, or end it with `pilothouse access give-back {other.id}`",
                 )
         put(connection, grant)
-        data = {"profile": grant.profile, "reason": grant.reason, "seconds": grant.seconds}
+        data: dict[str, Any] = {"profile": grant.profile, "reason": grant.reason, "seconds": grant.seconds}
+        data |= {"ticket": grant.ticket} if grant.ticket else {}
         ledger.append(
             connection,
             Entry(_kind(grant, "elevation.requested"), grant.user, grant.id, grant.cluster, data),

@@ -269,6 +269,7 @@ grants = Table(
     Column("reviewed_by", String(100), nullable=False, server_default=""),
     Column("reviewed_at", Moment),
     Column("review", Text, nullable=False, server_default=""),
+    Column("ticket", String(100), nullable=False, server_default=""),
 )
 
 # One row for each claim that the worker binds on its cluster, written in the claim's own transaction.

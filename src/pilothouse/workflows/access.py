@@ -256,6 +256,7 @@ def request(
     reason: str,
     seconds: int,
     now: datetime,
+    ticket: str = "",
 ) -> Told:
     """Ask for an elevated profile; its approvers are told."""
     profile = profile_named(platform, profile_name)
@@ -265,7 +266,8 @@ def request(
         raise Invalid(f"there is no cluster `{cluster}`", one_of(platform.clusters))
     if platform.clusters[cluster].authority.backend == "vault":
         raise no_elevation(profile, cluster)  # nobody should agree to what can then not be signed
-    grant = grants.request(desk.new_id(), person.user, profile, cluster, reason, seconds or profile.lifetime, now)
+    lasts = seconds or profile.lifetime
+    grant = grants.request(desk.new_id(), person.user, profile, cluster, reason, lasts, now, ticket)
     grant_rows.add(desk.store, grant)
     if grant.break_glass:
         return Told(grant, tell_everybody(desk, platform, grant, "asked for"))
@@ -274,7 +276,7 @@ def request(
     text = "\n".join(
         (
             f"{person.shown} asks for {profile.name} on {cluster} for {words.duration(grant.seconds)}.",
-            f"Reason: {grant.reason}",
+            f"Reason: {grant.what_for}",
             f"It would let them {'; '.join(item.text for item in words.may_do(profile))}.",
             f"Decide: {desk.address}/access/requests/{grant.id}"
             if desk.address

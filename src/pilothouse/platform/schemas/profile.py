@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -81,6 +82,11 @@ class ProfileSpec(Strict):
     elevated: bool = Field(default=False, description="Asked for each time, with a reason")
     approval: bool = Field(default=False, description="Another person must approve")
     without_approval: str = Field(default="", description="Why an elevated profile needs no approval")
+    ticket: str = Field(
+        default="",
+        max_length=200,
+        description="Each request names a ticket that looks like this regular expression, such as PLAT-[0-9]+",
+    )
     approver_groups: list[Group] = Field(default_factory=list, description="Directory groups that may approve")
     break_glass: BreakGlassModel | None = Field(
         default=None, description="Named people who open it together, instead of groups"
@@ -100,6 +106,15 @@ class ProfileSpec(Strict):
             raise ValueError(f"{name!r} is a role of Kubernetes itself | name a role of your own, or write `rules`")
         return name
 
+    @field_validator("ticket")
+    @classmethod
+    def _an_expression(cls, text: str) -> str:
+        try:
+            re.compile(text)
+        except (re.error, OverflowError) as failure:
+            raise ValueError(f"{text!r} is no regular expression: {failure} | such as PLAT-[0-9]+") from failure
+        return text
+
     @model_validator(mode="after")
     def _fits(self) -> ProfileSpec:
         if bool(self.rules) == bool(self.cluster_role):
@@ -110,6 +125,8 @@ class ProfileSpec(Strict):
             raise ValueError(
                 "URLs are not in a namespace | use scope: cluster, or remove the rule with nonResourceURLs"
             )
+        if self.ticket and not self.elevated:
+            raise ValueError("only a request for an elevated profile names a ticket | remove `ticket`")
         self._lifetimes()
         if self.break_glass is not None:
             self._opened_by_two()
@@ -209,6 +226,7 @@ class ProfileDocument(Strict):
             approval=spec.approval or spec.break_glass is not None,
             approver_groups=tuple(spec.approver_groups),
             without_approval=spec.without_approval,
+            ticket=spec.ticket,
             break_glass=tuple(spec.break_glass.people) if spec.break_glass else (),
             clusters=frozenset(spec.clusters),
             generation=spec.generation or 0,
