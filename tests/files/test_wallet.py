@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_used(tmp_path):
     with pytest.raises(Unavailable, match="cannot be used"), wallet.locked():
         pass
     with pytest.raises(Unavailable, match="cannot be used"):
-        wallet.write_kubeconfig(tmp_path / "missing/config", credential(), ("p",), "v1")
+        wallet.write_kubeconfig(tmp_path / "missing/config", credential().context, ("p",), "v1")
 
 
 def test_a_kubeconfig_of_ones_own_keeps_what_it_holds(wallet, tmp_path):
@@ -98,14 +98,14 @@ def test_a_kubeconfig_of_ones_own_keeps_what_it_holds(wallet, tmp_path):
 
     path = tmp_path / "config"
     path.write_text("clusters: [{name: mine, cluster: {server: x}}]\nusers:\ncontexts: []\npreferences: {a: 1}\n")
-    wallet.write_kubeconfig(path, credential(), ("p", "access"), "v1")
+    wallet.write_kubeconfig(path, credential().context, ("p", "access"), "v1")
     held = yaml.safe_load(path.read_text())
     assert [item["name"] for item in held["clusters"]] == ["mine", "dev"]
     assert held["preferences"] == {"a": 1}
     for text in ("a: [", "[]", "clusters: 3", "[" * 100_000, "a: !!timestamp 2026-13-45"):
         path.write_text(text)
         with pytest.raises(Invalid, match="kubeconfig"):
-            wallet.write_kubeconfig(path, credential(), ("p",), "v1")
+            wallet.write_kubeconfig(path, credential().context, ("p",), "v1")
         assert path.read_text() == text
 
 

@@ -220,6 +220,11 @@ def test_the_day_of_an_engineer(day: Day) -> None:
     said = day.login("ALICE")  # the directory knows who that is
     assert "as alice until" in said
     assert f"Logged in at the Vault of {day.site.name} until" in said
+    written = day.run("access", "kubeconfig")  # before there is any certificate
+    assert f"developer.payments@{day.site.name}" in written
+    context = f"--context=developer.payments@{day.site.name}"
+    listed = testbed.accepted(day.kubectl(context, "get", "pods", "-n", day.namespaces["payments"], "-o", "name"))
+    assert listed.strip() == "pod/api-1"
     assert "for which of your teams?" in day.cert("developer", code=2)
     assert "alice may act as developer.payments" in day.cert("developer", "--team", "payments")
 
@@ -244,7 +249,7 @@ def test_the_day_of_an_engineer(day: Day) -> None:
     held = json.loads((day.home / f"pilothouse/credentials/{day.site.name}.developer.payments.json").read_text())
     (credential,) = who["extra"]["authentication.kubernetes.io/credential-id"]
     store = Store(day.data)
-    (issued, intent), _ = ledger.find(store)
+    (issued, intent, *_), _ = ledger.find(store)
     store.close()
     assert [intent.entry.kind, issued.entry.kind] == ["certificate.intent", "certificate.issued"]
     assert credential == f"X509SHA256={issued.entry.data['fingerprint']}"

@@ -29,6 +29,9 @@ def group() -> None:
     """Certificates, profiles, approvals and the ledger."""
 
 
+PLUGIN_VERSIONS = click.Choice(["v1", "v1beta1"])
+
+
 def duration(value: str | int) -> int:
     """`8h`, `45m`, `1h30m`, in seconds: the type of an option."""
     from pilothouse.platform import scalars
@@ -46,7 +49,7 @@ def kubeconfig_options(command: Command) -> Command:
     for option in (
         click.option(
             "--exec-version",
-            type=click.Choice(["v1", "v1beta1"]),
+            type=PLUGIN_VERSIONS,
             default="v1",
             show_default=True,
             help="For old kubectl.",
@@ -329,7 +332,9 @@ def _obtain(
         path = kubeconfig or kept.kubeconfig_path(found.cluster, found.profile, bool(found.grant_id))
         authority = str(Path(api_ca).absolute()) if api_ca else ""
         version = f"client.authentication.k8s.io/{exec_version}"
-        data["context"] = kept.write_kubeconfig(path, found, _plugin(), version, authority, signed.server_authority)
+        data["context"] = kept.write_kubeconfig(
+            path, found.context, plugin(), version, authority, signed.server_authority
+        )
         data["kubeconfig"] = str(path)
 
     def human() -> None:
@@ -351,7 +356,7 @@ def _obtain(
     emit(data, output, human)
 
 
-def _plugin() -> tuple[str, ...]:
+def plugin() -> tuple[str, ...]:
     """How kubectl starts us: by full path, since its PATH may be another one."""
     program = shutil.which("pilothouse")
     start = (program,) if program else (sys.executable, "-m", "pilothouse")
@@ -556,6 +561,7 @@ def _add_offline() -> None:
         access_break_glass,
         access_ca,
         access_fence,
+        access_kubeconfig,
         access_locks,
         access_offline,
         access_reach,
@@ -565,6 +571,7 @@ def _add_offline() -> None:
     )
 
     group.add_command(access_fence.fence)
+    group.add_command(access_kubeconfig.kubeconfig)
     for command in (access_locks.lock, access_locks.unlock, access_locks.locks, access_locks.webhook):
         group.add_command(command)
     for command in (access_reach.who_can, access_reach.what_can):

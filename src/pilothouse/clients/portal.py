@@ -92,6 +92,10 @@ class PortalClient:
         """`cluster`, `url`, `mount` and `ca_file` of each Vault at which engineers log in."""
         return self._items("/access/vaults")
 
+    def contexts(self) -> list[dict[str, Any]]:
+        """`cluster`, `profile`, `team`, `server`, `server_authority`, `server_note`: where the caller may go."""
+        return self._items("/access/contexts")
+
     def certificate(
         self, profile: str, cluster: str, csr: str, seconds: int = 0, team: str = "", vault_token: str = ""
     ) -> Signed:

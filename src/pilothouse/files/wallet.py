@@ -33,6 +33,25 @@ from pilothouse.source import plain
 EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
+def _role(profile: str, team: str) -> str:
+    """The profile, with the team where it is that of one."""
+    return f"{profile}.{team}" if team else profile
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What stands in a kubeconfig: as whom to go where. `server` is the address of the cluster's API server."""
+
+    cluster: str
+    profile: str
+    team: str
+    server: str
+
+    @property
+    def name(self) -> str:
+        return f"{_role(self.profile, self.team)}@{self.cluster}"
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """A key with its certificate, all in PEM. `grant_id` is set for an elevated one, `team` where it was got for
@@ -54,8 +73,11 @@ class Credential:
 
     @property
     def role(self) -> str:
-        """The profile, with the team where it is that of one."""
-        return f"{self.profile}.{self.team}" if self.team else self.profile
+        return _role(self.profile, self.team)
+
+    @property
+    def context(self) -> Context:
+        return Context(self.cluster, self.profile, self.team, self.server)
 
     def is_alive(self, now: datetime) -> bool:
         return now < self.not_after
@@ -210,28 +232,30 @@ class Wallet:
     def write_kubeconfig(
         self,
         path: Path,
-        credential: Credential,
+        context: Context,
         command: tuple[str, ...],
         api_version: str,
         authority_file: str = "",
         authority: str = "",
+        make_current: bool = True,
     ) -> str:
-        """Put the profile's context into that file (made if need be) and make it the current one; its name.
+        """Put the context into that file (made if need be), and make it the current one unless `make_current` is false
+        and there is one; its name.
 
         `command` runs `pilothouse access credential`; `authority_file`, else `authority` (PEM), is what the API
         server's certificate is checked against, the system's authorities where both are "".
         """
-        name = f"{credential.role}@{credential.cluster}"
+        name = context.name
         with self.locked():
             config = _kubeconfig(path)
-            cluster: dict[str, Any] = {"server": credential.server}
+            cluster: dict[str, Any] = {"server": context.server}
             if authority_file:
                 cluster["certificate-authority"] = authority_file
             elif authority:
                 cluster["certificate-authority-data"] = b64encode(authority.encode()).decode("ascii")
-            _put(config["clusters"], {"name": credential.cluster, "cluster": cluster})
-            arguments = [*command[1:], "--cluster", credential.cluster, "--profile", credential.profile]
-            arguments += ["--team", credential.team] if credential.team else []
+            _put(config["clusters"], {"name": context.cluster, "cluster": cluster})
+            arguments = [*command[1:], "--cluster", context.cluster, "--profile", context.profile]
+            arguments += ["--team", context.team] if context.team else []
             user = {
                 "exec": {
                     "apiVersion": api_version,
@@ -243,8 +267,9 @@ class Wallet:
                 }
             }
             _put(config["users"], {"name": name, "user": user})
-            _put(config["contexts"], {"name": name, "context": {"cluster": credential.cluster, "user": name}})
-            config["current-context"] = name
+            _put(config["contexts"], {"name": name, "context": {"cluster": context.cluster, "user": name}})
+            if make_current or not config.get("current-context"):
+                config["current-context"] = name
             self._write(path, to_yaml(config))
         return name
 

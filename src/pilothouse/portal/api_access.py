@@ -17,6 +17,7 @@ from pilothouse.problems import Invalid
 from pilothouse.store import certificates as certificate_rows
 from pilothouse.store import ledger
 from pilothouse.workflows import access
+from pilothouse.workflows import contexts as of_person
 from pilothouse.workflows.elevation_state import Shown
 
 blueprint = Blueprint("api_access", __name__, url_prefix="/api/v1/access")
@@ -73,6 +74,21 @@ class VaultOut(BaseModel):
 
 class VaultList(BaseModel):
     items: list[VaultOut]
+
+
+class ContextOut(BaseModel):
+    cluster: str
+    profile: str
+    team: str = Field(description="Where Vault signs: the team that a certificate is for.")
+    server: str = Field(description="Address of the cluster's API server, or empty.")
+    server_authority: str = Field(
+        description="What the API server's own certificate is checked against (PEM), or empty."
+    )
+    server_note: str = Field(description="Why that is empty, where it is declared and cannot be read.")
+
+
+class ContextList(BaseModel):
+    items: list[ContextOut]
 
 
 class ClaimIn(In):
@@ -216,6 +232,30 @@ def profiles() -> Response:
             ]
         )
     )
+
+
+describe(
+    "get",
+    f"{BASE}/contexts",
+    "The standing profiles of the caller on each cluster, with what a kubeconfig needs.",
+    answer=ContextList,
+)
+
+
+@blueprint.get("/contexts")
+def contexts() -> Response:
+    found = [
+        ContextOut(
+            cluster=item.cluster,
+            profile=item.profile,
+            team=item.team,
+            server=item.api_server.url,
+            server_authority=item.api_server.authority,
+            server_note=item.api_server.note,
+        )
+        for item in of_person.contexts(live().platform, me())
+    ]
+    return answer(ContextList(items=found))
 
 
 describe(
