@@ -1,83 +1,29 @@
 import base64
 import json
-import logging
 import os
 import stat
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 import yaml
-from click.testing import CliRunner
 from cryptography import x509
 from support import break_glass
-from support.access_portal import access_portal
+from support.access_machines import Machine, access_site
 from support.access_values import key
 from support.access_world import declare_api_ca
-from support.portal import PASSWORD, Clock
-from werkzeug.serving import make_server
 
 from pilothouse.access import certificates
 from pilothouse.access.ledger import Head
 from pilothouse.cli import access as commands
-from pilothouse.cli.access import group
-from pilothouse.files.wallet import Wallet
-from pilothouse.problems import Conflict, Denied, Invalid, PilothouseError
+from pilothouse.problems import Conflict, Denied, Invalid
 from pilothouse.store import ledger, machines
-
-NAMES = ("alice", "olga", "pat")
-
-
-class Machine:
-    """An engineer's machine: a home of its own, and the commands run on it."""
-
-    def __init__(self, home: Path, server: str) -> None:
-        self.home, self.server = home, server
-        self.environment = {"XDG_CONFIG_HOME": str(home), "HOME": str(home), "PILOTHOUSE_SERVER": ""}
-
-    def run(self, *arguments, stdin=None, code=0):
-        result = CliRunner().invoke(group, list(arguments), input=stdin, env=self.environment)
-        if isinstance(result.exception, PilothouseError):
-            raise result.exception
-        assert result.exit_code == code, (result.output, result.exception)
-        return result.stdout
-
-    def json(self, *arguments, **more):
-        return json.loads(self.run(*arguments, "-o", "json", **more))
-
-    def login(self, name):
-        return self.run("login", "--server", self.server, "--user", name, stdin=PASSWORD + "\n")
-
-    @property
-    def wallet(self):
-        return Wallet(self.home / "pilothouse")
 
 
 @pytest.fixture
 def site(tmp_path):
-    """(a maker of machines, the world, the application's clock) with a portal that really listens."""
-    # The portal runs in this process: its log must not mix with what a command prints.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    clock = Clock(datetime.now(UTC))
-    with access_portal(tmp_path, NAMES, clock=clock) as (app, world, _):
-        server = make_server("127.0.0.1", 0, app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
-
-        def machine(name):
-            (tmp_path / name).mkdir(exist_ok=True)
-            made = Machine(tmp_path / name, address)
-            made.login(name)
-            return made
-
-        yield machine, world, clock
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    structlog.reset_defaults()
+    with access_site(tmp_path) as made:
+        yield made
 
 
 def mode(path):
@@ -159,48 +105,6 @@ def test_the_authority_of_the_api_server_is_in_the_kubeconfig(site, tmp_path):
     file.unlink()
     assert alice.json(*asked, "--api-ca", "mine.pem")["note"] == ""
     assert alice.json(*asked)["note"]
-
-
-def test_contexts_of_all_that_is_mine_before_there_is_a_certificate(site, tmp_path):
-    machine, _, _ = site
-    olga = machine("olga")
-    rows = olga.json("kubeconfig")
-    assert "developer@dev" in {row["context"] for row in rows}
-    assert not [row for row in rows if row["profile"] == "cluster-admin"], "an elevated one is asked for each time"
-    dev = olga.home / "pilothouse/kubeconfig/dev.yaml"
-    assert mode(dev) == 0o600
-    held = yaml.safe_load(dev.read_text())
-    assert held["clusters"][0]["cluster"] == {"server": "https://api.dev.bank.example:6443"}
-    assert olga.json("status")["credentials"] == []
-    # kubectl gets one when it uses a context.
-    context = next(item for item in held["users"] if item["name"] == "developer@dev")
-    answer = json.loads(olga.run(*context["user"]["exec"]["args"][-5:]))
-    assert answer["kind"] == "ExecCredential"
-    assert [item["profile"] for item in olga.json("status")["credentials"]] == ["developer"]
-
-    own = tmp_path / "own.yaml"
-    own.write_text("clusters: []\nusers: []\ncontexts: []\ncurrent-context: mine\n")
-    said = olga.run("kubeconfig", "--kubeconfig", str(own), "--cluster", "dev")
-    assert f"export KUBECONFIG={own}" in said
-    held = yaml.safe_load(own.read_text())
-    assert held["current-context"] == "mine"
-    assert {item["name"] for item in held["clusters"]} == {"dev"}
-    with pytest.raises(Invalid, match="holds on a cluster `def`") as refused:
-        olga.run("kubeconfig", "-c", "def")
-    assert refused.value.hint
-
-
-def test_what_no_address_is_declared_for_has_no_context(site):
-    machine, world, _ = site
-    path = world.platform / "platform.yaml"
-    declared = '  servers: {kubernetes: {url: "https://api.dev.bank.example:6443"}}\n'
-    text = path.read_text()
-    assert declared in text
-    path.write_text(text.replace(declared, ""))
-    alice = machine("alice")
-    said = alice.run("kubeconfig")
-    assert "dev is left out: its API server's address is not declared" in said
-    assert not (alice.home / "pilothouse/kubeconfig/dev.yaml").exists()
 
 
 def test_profiles_of_one_cluster_share_a_kubeconfig(site):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -66,6 +67,7 @@ class State:
     mounts: dict[str, dict[str, Any]] = field(default_factory=dict)
     auths: dict[str, dict[str, Any]] = field(default_factory=dict)
     policies: dict[str, str] = field(default_factory=lambda: {"default": "", "root": ""})
+    devices: dict[str, dict[str, Any]] = field(default_factory=dict)
     pki: dict[str, Pki] = field(default_factory=dict)
     kv: dict[str, KeyValue] = field(default_factory=dict)
     accounts: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -383,6 +385,8 @@ class FakeVault(ThreadingHTTPServer):
             if name not in state.policies:
                 raise Missing
             return 200, {"data": {"name": name, "policy": state.policies[name]}}
+        if path.startswith("sys/audit"):
+            return self._audit(method, path.removeprefix("sys/audit").strip("/"), body)
         kind, table = ("sys/auth", state.auths) if path.startswith("sys/auth") else ("sys/mounts", state.mounts)
         name = path.removeprefix(kind).strip("/")
         if not name:
@@ -413,6 +417,24 @@ class FakeVault(ThreadingHTTPServer):
             self._limit(name, held)
             return 204, None
         return 200, {"data": held | {"max_lease_ttl": seconds(held.get("max_lease_ttl")) or 32 * 86400}}
+
+    def _audit(self, method: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
+        devices = self.state.devices
+        if method == "GET":
+            return 200, {"data": devices}
+        if method == "DELETE":
+            devices.pop(f"{name}/", None)
+            return 204, None
+        if f"{name}/" in devices:
+            raise Refused("path already in use")
+        file = str(body["options"].get("file_path", "stdout"))
+        if file != "stdout":
+            try:
+                Path(file).touch()
+            except OSError as failure:
+                raise Refused(f"sanity check failed; unable to open {file} for writing") from failure
+        devices[f"{name}/"] = {"path": f"{name}/", "description": "", "local": False, **body}
+        return 204, None
 
     def _limit(self, name: str, tune: dict[str, Any]) -> None:
         if name in self.state.pki and tune.get("max_lease_ttl"):

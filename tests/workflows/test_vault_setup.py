@@ -27,8 +27,12 @@ def paths(plan: vault_setup.Plan, action: str = "") -> list[str]:
     return [change.path for change in plan.changes if action in ("", change.action)]
 
 
+OF_THE_SERVER = ("access/vault-audit-missing", "access/vault-login-wide")
+"""What is said of a Vault that was just started; `test_vault_audit` is about it."""
+
+
 def codes(plan: vault_setup.Plan) -> list[str]:
-    return [problem.code for problem in plan.problems]
+    return [problem.code for problem in plan.problems if problem.code not in OF_THE_SERVER]
 
 
 def test_a_plan_changes_nothing(site: Site) -> None:

@@ -12,13 +12,15 @@ from ipaddress import ip_network
 from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from pilothouse.inputs import Content
 from pilothouse.problems import NOWHERE, Place, Problem, error, nearest, one_of
 from pilothouse.source import Node, load, validate
 
 FOLDER = "secrets/vault"
+STDOUT = "stdout"
+"""Vault's own word for the standard output of its process."""
 VARIABLES = {
     "settings": ("cluster",),
     "profile": ("cluster", "mount", "profile", "role"),
@@ -67,6 +69,23 @@ class AgentSettings:
     memory: str = "64Mi"
 
 
+@dataclass(frozen=True, slots=True)
+class AuditDevice:
+    """An audit device of a Vault (https://developer.hashicorp.com/vault/docs/audit): a file on Vault's machine, or the
+    facility of its syslog. Devices on a socket are none: Vault waits for one that hangs."""
+
+    path: str
+    file: str = ""
+    syslog: str = ""
+
+    def body(self) -> dict[str, Any]:
+        """What Vault is told to enable it."""
+        if self.syslog:
+            return {"type": "syslog", "options": {"facility": self.syslog, "tag": "vault"}}
+        mode = {} if self.file == STDOUT else {"mode": "0600"}
+        return {"type": "file", "options": {"file_path": self.file, **mode}}
+
+
 @dataclass(frozen=True)
 class VaultContent:
     """Everything of `secrets/vault`. `role` holds Vault's own field names; `role_node` finds their places."""
@@ -86,6 +105,10 @@ class VaultContent:
     token_networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Cluster → the networks that tokens of its workloads may be used from, as Vault sees them; none: from any."""
     agent: AgentSettings = AgentSettings()
+    engineer_networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Cluster → the networks from which its engineers' tokens may be used, as Vault sees them."""
+    audit: Mapping[str, tuple[AuditDevice, ...]] = field(default_factory=dict)
+    """Cluster → the audit devices of the Vault that it uses."""
 
     def policies_for(self, subject: str) -> tuple[PathRule, ...]:
         return tuple(rule for template in self.policies if template.subject == subject for rule in template.rules)
@@ -131,7 +154,14 @@ def _network(value: str) -> str:
         raise ValueError(f"{value!r} is no network | write a CIDR, such as 10.40.0.0/16") from failure
 
 
+def _audit_file(value: str) -> str:
+    if value != STDOUT and not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", value):
+        raise ValueError(f"{value!r} is no file for an audit log | write its whole path on Vault's machine, or stdout")
+    return value
+
+
 Ttl = Annotated[str, AfterValidator(_ttl)]
+Networks = dict[str, list[Annotated[str, AfterValidator(_network)]]]
 Mount = Annotated[str, AfterValidator(_mount)]
 
 
@@ -141,6 +171,23 @@ class _Strict(BaseModel):
 
 class _Engineers(_Strict):
     accessors: dict[str, Annotated[str, Field(pattern=r"^auth_[a-z0-9]+_[0-9a-f]+$")]] = {}
+    token_networks: Networks = Field(default_factory=dict, alias="tokenNetworks")
+
+
+class _Device(_Strict):
+    path: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=63)]
+    file: Annotated[str, AfterValidator(_audit_file)] | None = None
+    syslog: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]*$")] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> _Device:
+        if bool(self.file) == bool(self.syslog):
+            raise ValueError("an audit device writes to one place | give either `file` or `syslog` (a facility: AUTH)")
+        return self
+
+
+class _Audit(_Strict):
+    devices: dict[str, list[_Device]] = {}
 
 
 class _Authority(_Strict):
@@ -165,9 +212,7 @@ class _Workloads(_Strict):
     key_value_mount: Mount = Field(alias="keyValueMount")
     token_ttl: Ttl = Field(alias="tokenTtl")
     token_max_ttl: Ttl = Field(alias="tokenMaxTtl")
-    token_networks: dict[str, list[Annotated[str, AfterValidator(_network)]]] = Field(
-        default_factory=dict, alias="tokenNetworks"
-    )
+    token_networks: Networks = Field(default_factory=dict, alias="tokenNetworks")
     agent: _Agent = _Agent()
 
 
@@ -175,6 +220,7 @@ class _SettingsSpec(_Strict):
     engineers: _Engineers = _Engineers()
     authority: _Authority
     workloads: _Workloads
+    audit: _Audit = _Audit()
 
 
 class _Settings(_Strict):
@@ -263,6 +309,11 @@ def read(content: Content) -> tuple[VaultContent | None, list[Problem]]:
         policies=tuple(templates),
         token_networks={name: tuple(found) for name, found in sorted(spec.workloads.token_networks.items())},
         agent=_agent(spec.workloads.agent),
+        engineer_networks={name: tuple(found) for name, found in sorted(spec.engineers.token_networks.items())},
+        audit={
+            name: tuple(AuditDevice(item.path, item.file or "", item.syslog or "") for item in devices)
+            for name, devices in sorted(spec.audit.devices.items())
+        },
     ), []
 
 

@@ -33,6 +33,7 @@ Body = dict[str, Any]
 
 POLICY_PREFIX = "ph."
 GROUP_PREFIX = "ph_"
+AUDIT = "sys/audit/"
 WORKLOADS = "secrets."
 """What the names of workloads' policies go on with, after the cluster's prefix."""
 
@@ -214,6 +215,8 @@ def documents(platform: Platform, cluster: Cluster, content: VaultContent) -> It
             },
         },
     )
+    for device in content.audit.get(cluster.name, ()):
+        yield _json(f"{AUDIT}{device.path}", device.body())
     for role in roles(platform, cluster, content):
         yield _json(f"{pki}/roles/{role.name}", dict(role.body))
         yield _policy(engineer_policy(role, cluster, content))

@@ -13,17 +13,34 @@ The key of the authority is made inside Vault and never leaves it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pilothouse.access import accounts
 from pilothouse.access import content as vault_content
 from pilothouse.access import derive as access_derive
 from pilothouse.access.content import VaultContent
+from pilothouse.access.vault import AUDIT
 from pilothouse.inputs import Inputs
 from pilothouse.platform.model import Cluster
-from pilothouse.problems import Conflict, Invalid, Problem, Severity, error, has_errors, ordered
+from pilothouse.problems import (
+    Conflict,
+    Invalid,
+    PilothouseError,
+    Problem,
+    Severity,
+    Unavailable,
+    error,
+    has_errors,
+    ordered,
+    warning,
+)
+from pilothouse.workflows import vault_audit
 from pilothouse.workflows.vault_state import Change, Comparison, Server, directory_group
+
+TOKEN_TTL, TOKEN_MAX_TTL = 3600, 16 * 3600
+"""Seconds: an hour to the next renewal, at which the directory is asked again, and a day's work in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +84,10 @@ def plan(server: Server, inputs: Inputs, kubernetes_ca: str = "") -> Plan:
     if signs and not accessor:
         return Plan(cluster.name, (), ordered(problems))
     looking = Comparison(server, inputs, filled, accessor, kubernetes_ca)
-    changes = tuple(looking.changes())
-    return Plan(cluster.name, changes, ordered([*problems, *looking.problems]))
+    # Before all else: what follows is to be recorded.
+    devices, seen = vault_audit.look(server, cluster, looking.wanted)
+    changes = (*devices, *looking.changes())
+    return Plan(cluster.name, changes, ordered([*problems, *seen, *looking.problems]))
 
 
 def apply(server: Server, inputs: Inputs, kubernetes_ca: str = "") -> Plan:
@@ -86,6 +105,8 @@ def apply(server: Server, inputs: Inputs, kubernetes_ca: str = "") -> Plan:
             server.delete(change.path)
         elif change.path.startswith("identity/group/name/"):
             _write_group(server, change)
+        elif change.path.startswith(AUDIT):
+            _enable(server, change)
         else:
             server.write(change.path, change.body)
     left = plan(server, inputs, kubernetes_ca)
@@ -97,6 +118,19 @@ def apply(server: Server, inputs: Inputs, kubernetes_ca: str = "") -> Plan:
             "somebody else changes it, or its version knows a field under another name",
         )
     return wanted
+
+
+def _enable(server: Server, change: Change) -> None:
+    try:
+        server.write(change.path, change.body)
+    except Unavailable:
+        raise
+    except PilothouseError as failure:
+        raise Invalid(
+            f"the audit device {change.path.removeprefix(AUDIT)} could not be enabled: {failure.message}",
+            "can Vault's user write there? OpenBao takes audit devices from its own configuration file alone:"
+            " https://openbao.org/docs/configuration/audit/",
+        ) from failure
 
 
 def _write_group(server: Server, change: Change) -> None:
@@ -149,19 +183,47 @@ def _login(server: Server, cluster: Cluster, content: VaultContent) -> tuple[str
         ]
     problems = []
     config = server.read(f"auth/{mount}/config") or {}
-    for name, unsafe, why in (
+    for name, bad, why in (
         ("username_as_alias", True, "what was typed would become the name that is signed, and `ALICE` is another user"),
         ("deny_null_bind", False, "an empty password would log in"),
         ("insecure_tls", True, "anybody on the way could pose as the directory"),
     ):
-        if config.get(name, not unsafe) is unsafe:
+        if config.get(name, not bad) is bad:
             problems.append(
                 error(
                     "access/vault-login-unsafe",
-                    f"`auth/{mount}/config` has `{name}: {str(unsafe).lower()}`: {why}",
+                    f"`auth/{mount}/config` has `{name}: {str(bad).lower()}`: {why}",
                     place,
-                    f"vault write auth/{mount}/config {name}={str(not unsafe).lower()}",
+                    f"vault write auth/{mount}/config {name}={str(not bad).lower()}",
                     cluster=cluster.name,
                 )
             )
-    return (accessor if not problems else ""), problems
+    unsafe = bool(problems)
+    problems += _wide(config, cluster, content)
+    return ("" if unsafe else accessor), problems
+
+
+def _wide(config: Mapping[str, Any], cluster: Cluster, content: VaultContent) -> Iterator[Problem]:
+    """How long and from where a token that was stolen from an engineer's machine would be good."""
+    mount = cluster.authority.login
+    found = []
+    ttl, most = int(config.get("token_ttl") or 0), int(config.get("token_explicit_max_ttl") or 0)
+    if not 0 < ttl <= TOKEN_TTL:
+        found.append(("lives longer than an hour without being used", f"token_ttl={TOKEN_TTL}s"))
+    if not 0 < most <= TOKEN_MAX_TTL:
+        found.append(("can be renewed for longer than 16 h", f"token_explicit_max_ttl={TOKEN_MAX_TTL}s"))
+    declared = content.engineer_networks.get(cluster.name, ())
+    bound = [str(item) for item in config.get("token_bound_cidrs") or ()]
+    if declared and sorted(bound) != sorted(declared):
+        said = f"is good from {', '.join(bound) or 'anywhere'}, not from {', '.join(declared)}"
+        found.append((said, f"token_bound_cidrs={','.join(declared)}"))
+    elif not bound:
+        found.append(("is good from anywhere", "token_bound_cidrs=NETWORK,…"))
+    for said, setting in found:
+        yield warning(
+            "access/vault-login-wide",
+            f"a token of an engineer of {cluster.name} from `auth/{mount}` {said}",
+            cluster.place,
+            f"vault write auth/{mount}/config {setting}",
+            cluster=cluster.name,
+        )

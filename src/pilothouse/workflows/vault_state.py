@@ -76,6 +76,7 @@ class Comparison:
         self.signs = self.cluster.authority.backend == "vault"
         if not self.signs:
             mine = (
+                vault.AUDIT,
                 f"sys/auth/{self.workloads}",
                 f"sys/mounts/{content.key_value_mount.format(cluster=self.cluster.name)}",
                 f"auth/{self.workloads}/",
