@@ -180,7 +180,7 @@ def test_elevation_is_refused_before_anybody_is_asked(site: Any) -> None:
     machine, _ = site
     olga = machine("olga")
     olga.login("olga")
-    with pytest.raises(Invalid, match="elevation is not available on cluster vaulted"):
+    with pytest.raises(Invalid, match="cannot be had on cluster vaulted: Vault signs there"):
         olga.run("elevate", "cluster-admin", "-c", "vaulted", "--reason", "drain a node")
     assert json.loads(olga.run("status", "-o", "json"))["requests"] == []
 

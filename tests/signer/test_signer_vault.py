@@ -100,7 +100,7 @@ def test_an_elevated_profile_is_refused_by_name(world: World, server: FakeVault,
     profile = elevated()
     grant = grants.request("g-1", "olga", profile, "vaulted", "drain a node", 1800, world.now)
     grant_rows.add(world.store, grants.approve(grant, "pat", "", world.now))
-    with pytest.raises(Invalid, match="elevation is not available on cluster vaulted, whose authority is Vault"):
+    with pytest.raises(Invalid, match="cannot be had on cluster vaulted: Vault signs there"):
         issuance.issue(Ask(world.token("olga"), csr(key("olga")), grant_id="g-1"))
     assert grant_rows.get(world.store, "g-1").state == "approved"  # type: ignore[union-attr]
 

@@ -194,10 +194,23 @@ def rendered(world: World) -> list[dict[str, Any]]:
 def worker_token(kube: KubeApi, folder: Path) -> Path:
     """The worker's account, the namespaces of the platform, and a token."""
     present = {item["metadata"]["name"] for item in kube.get("/api/v1/namespaces")["items"]}
-    for name in {*NAMESPACES, "pilothouse"} - present:
+    for name in {*NAMESPACES} - present:
         kube.send("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    with suppress(OSError):  # it is there already
-        kube.send("POST", "/api/v1/namespaces/pilothouse/serviceaccounts", {"metadata": {"name": "pilothouse"}})
+    return worker_account(kube, folder)
+
+
+def worker_account(kube: KubeApi, folder: Path) -> Path:
+    """The worker's account in a namespace of its own, and a token."""
+    for path, name in (
+        ("/api/v1/namespaces", "pilothouse"),
+        ("/api/v1/namespaces/pilothouse/serviceaccounts", "pilothouse"),
+    ):
+        with suppress(OSError):  # it is there already
+            kube.send("POST", path, {"metadata": {"name": name}})
+    return _token(kube, folder)
+
+
+def _token(kube: KubeApi, folder: Path) -> Path:
     path = folder / "token"
     path.touch(mode=0o600)
     path.write_text(kube.token_for("pilothouse", "pilothouse", seconds=3600), encoding="ascii")

@@ -246,7 +246,7 @@ def test_the_sweep_leaves_what_stands_and_removes_what_is_over(place: Site) -> N
     place.away = True  # the worker ends between the give-back and its turn
     place.give_back(first)
     assert len(place.bindings(first)) == 1
-    assert place.sweep() == (JobState.OK, "1 clusters looked at, 1 bindings removed")
+    assert place.sweep() == (JobState.OK, "1 clusters looked at, 1 bindings and roles removed")
     assert place.bindings(first) == []
     assert len(place.bindings(second)) == 1
     assert codes(place) == []
@@ -261,7 +261,7 @@ def test_the_sweep_removes_what_is_past_its_end_whatever_is_written_down(place: 
         connection.execute(elevation_bindings.delete())
         connection.execute(grants.delete())
     place.world.later(minutes=31)
-    assert place.sweep()[1].endswith("1 bindings removed")
+    assert place.sweep()[1].endswith("1 bindings and roles removed")
     assert place.bindings() == []
     assert codes(place) == []
 

@@ -42,6 +42,8 @@ class PathRule:
     allowed_parameters: Mapping[str, tuple[str, ...]] | None = None
     place: Place = field(default=NOWHERE, compare=False, repr=False)
     required_parameters: tuple[str, ...] = ()
+    denied_parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values that are refused although they are allowed; `*` at either end stands for anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pilothouse.access import accounts, apiserver, checks, content, fence, pod, prove, rbac, vault, workloads
+from pilothouse.access import (
+    accounts,
+    apiserver,
+    checks,
+    content,
+    fence,
+    pod,
+    prove,
+    rbac,
+    vault,
+    vault_elevation,
+    workloads,
+)
 from pilothouse.access.content import VaultContent
 from pilothouse.artifacts.model import Artifacts, Derived, Document
 from pilothouse.inputs import Inputs
@@ -82,6 +94,9 @@ def _vault(inputs: Inputs, settings: VaultContent) -> Iterator[Problem]:
             if (problem.code, problem.place) not in seen:
                 seen.add((problem.code, problem.place))
                 yield problem
+    for policy in vault.policies_of_requests(platform, cluster, settings)[1:]:
+        own = f"{vault_elevation.PREFIX}own"
+        yield from prove.engineer_policy(policy, mount, own, sorted({*mounts.values()}), sorted(known))
     yield from _workloads(inputs, settings)
 
 

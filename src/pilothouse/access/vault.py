@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pilothouse.access import accounts, names
+from pilothouse.access import accounts, names, vault_elevation
 from pilothouse.access.content import PathRule, VaultContent
 from pilothouse.artifacts.model import Document, Format
 from pilothouse.platform.model import AccessProfile, Cluster, Platform, Scope, Service
@@ -34,6 +34,8 @@ Body = dict[str, Any]
 POLICY_PREFIX = "ph."
 GROUP_PREFIX = "ph_"
 AUDIT = "sys/audit/"
+REQUESTS = "profile.requests_"
+"""The name of the policy to sign for one's own requests, after the cluster's prefix: no profile is called so."""
 WORKLOADS = "secrets."
 """What the names of workloads' policies go on with, after the cluster's prefix."""
 
@@ -63,6 +65,8 @@ class Policy:
             entry: Body = {"capabilities": list(rule.capabilities)}
             if rule.allowed_parameters is not None:
                 entry["allowed_parameters"] = {key: list(value) for key, value in rule.allowed_parameters.items()}
+            if rule.denied_parameters:
+                entry["denied_parameters"] = {key: list(value) for key, value in rule.denied_parameters.items()}
             if rule.required_parameters:
                 entry["required_parameters"] = list(rule.required_parameters)
             paths[rule.path] = entry
@@ -131,6 +135,22 @@ def engineer_policy(role: PkiRole, cluster: Cluster, content: VaultContent) -> P
     return Policy(policy_name(cluster.name, role.name), _fill(content.policies_for("profile"), values))
 
 
+def policies_of_requests(platform: Platform, cluster: Cluster, content: VaultContent) -> tuple[Policy, ...]:
+    """(what the worker may, what engineers need to have a key signed for a request of theirs); none where Vault signs
+    for no requests. Until the accessor of the LDAP mount is known the worker may write no role."""
+    if not vault_elevation.signs(platform, cluster):
+        return ()
+    pki, accessor = mount(cluster, content), content.accessors.get(cluster.name, "")
+    values = {"cluster": cluster.name, "mount": pki, "profile": "requests", "role": vault_elevation.OWN}
+    return (
+        Policy(
+            f"{prefix(cluster.name)}{vault_elevation.APPROLE}",
+            vault_elevation.elevator_rules(pki, content, accessor) if accessor else (),
+        ),
+        Policy(f"{prefix(cluster.name)}{REQUESTS}", _fill(content.policies_for("profile"), values)),
+    )
+
+
 def policy_name(cluster: str, role: str) -> str:
     """The policy of a PKI role."""
     return f"{prefix(cluster)}profile.{role}"
@@ -147,6 +167,12 @@ def engineers(platform: Platform, cluster: Cluster, content: VaultContent) -> di
     for role in roles(platform, cluster, content):
         for group in role.profile.groups:
             found.setdefault(group, set()).add(policy_name(cluster.name, role.name))
+    if vault_elevation.signs(platform, cluster):
+        # Harmless for whoever never asks: no role carries their entity then. So those of a break-glass, who may be in
+        # no group of their own, have it by any group that lets them log in.
+        for profile in platform.profiles.values():
+            for group in profile.groups if profile.holds_on(cluster.name) else ():
+                found.setdefault(group, set()).add(f"{prefix(cluster.name)}{REQUESTS}")
     return {group: tuple(sorted(policies)) for group, policies in sorted(found.items())}
 
 
@@ -220,6 +246,10 @@ def documents(platform: Platform, cluster: Cluster, content: VaultContent) -> It
     for role in roles(platform, cluster, content):
         yield _json(f"{pki}/roles/{role.name}", dict(role.body))
         yield _policy(engineer_policy(role, cluster, content))
+    for policy in policies_of_requests(platform, cluster, content):
+        yield _policy(policy)
+    for path, body in vault_elevation.documents(platform, cluster, prefix(cluster.name)):
+        yield _json(path, body)
     if cluster.authority.backend == "vault":
         yield from _people(platform, cluster, content)
     workloads = accounts.with_secrets(platform, cluster)

@@ -175,7 +175,7 @@ def reach_vault(url: str, ca_file: str) -> VaultClient:
 
 
 def _vault_token(kept: Wallet, cluster: str, fresh: bool = False) -> str:
-    if kept.vault(cluster) is None:
+    if not cluster or kept.vault(cluster) is None:
         return ""
     from pilothouse.workflows import vault_login
 
@@ -287,7 +287,13 @@ def claim(id: str, kubeconfig: Path | None, api_server: str, api_ca: str, exec_v
     """Claim the approved request ID: the clock starts now."""
     kept = wallet()
     client = portal(kept)
-    _obtain(kept, lambda csr: client.claim(id, csr), kubeconfig, api_server, api_ca, exec_version, output)
+
+    def sign(csr: str) -> Signed:
+        # Whose Vault it is follows from the request; without a login at any there is nothing to look for.
+        mine = client.requests()["mine"] if kept.vaults() else ()
+        return client.claim(id, csr, _vault_token(kept, next((r["cluster"] for r in mine if r["id"] == id), "")))
+
+    _obtain(kept, sign, kubeconfig, api_server, api_ca, exec_version, output)
 
 
 def _obtain(

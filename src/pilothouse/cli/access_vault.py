@@ -69,6 +69,30 @@ def apply(cluster: str, platform: Path, token_file: Path | None, output: str) ->
     emit(done, output, lambda: _show(done, "did"))
 
 
+@group.command()
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="The file (default: the one declared).")
+@_options
+def elevator(cluster: str, platform: Path, token_file: Path | None, out: Path | None, output: str) -> None:
+    """Make what the worker logs in with at the Vault of CLUSTER, and keep it in a file of mode 0600.
+
+    The worker then writes a PKI role for each request that is claimed. Lay the file where `elevation.vaultSecretFile`
+    says, on the worker's machine. It is good for 90 days; run this again before, and the one before ends by itself.
+    """
+    from pilothouse.files.tokens import write_private
+    from pilothouse.workflows import vault_elevation
+
+    client, inputs, _ = _open(cluster, platform, token_file)
+    declared = inputs.cluster.elevation.vault_secret_file
+    path = out or (Path(declared) if declared else None)
+    if path is None:
+        raise Invalid(
+            f"cluster {cluster} names no file for it", "set `elevation.vaultSecretFile`, or name one with --out"
+        )
+    write_private(path, vault_elevation.new_secret(client, inputs.cluster))
+    data = {"cluster": cluster, "file": str(path), "days": vault_elevation.SECRET_DAYS}
+    emit(data, output, lambda: click.echo(f"{path} holds what the worker logs in with, for {data['days']} days."))
+
+
 def _show(found: Plan, word: str) -> None:
     marks = {"create": "+", "update": "~", "remove": "-"}
     for change in found.changes:

@@ -116,8 +116,9 @@ class PortalClient:
         word = "approve" if approve else "deny"
         return self._call("POST", f"/access/requests/{quote(id, safe='')}/{word}", {"comment": comment})
 
-    def claim(self, id: str, csr: str) -> Signed:
-        return self._signed(self._call("POST", f"/access/requests/{quote(id, safe='')}/claim", {"csr": csr}))
+    def claim(self, id: str, csr: str, vault_token: str = "") -> Signed:
+        body = {"csr": csr} | ({"vault_token": vault_token} if vault_token else {})
+        return self._signed(self._call("POST", f"/access/requests/{quote(id, safe='')}/claim", body))
 
     def give_back(self, id: str) -> dict[str, Any]:
         return self._call("POST", f"/access/give-back/{quote(id, safe='')}", {})

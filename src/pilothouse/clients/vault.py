@@ -112,6 +112,22 @@ class VaultClient:
         body = {"role": name(ROLE, role, "role"), "jwt": jwt}
         return self._call("login", lambda: self._login(path, body, role))
 
+    def login_approle(self, mount: str, role_id: str, secret_id: str) -> VaultToken:
+        """Log in as a program. `Denied` where Vault does not take the two."""
+        path = f"auth/{mount_path(mount)}/login"
+        body = {"role_id": role_id, "secret_id": secret_id}
+        return self._call("login", lambda: self._login(path, body, "what is called by that role id"))
+
+    def entity(self, token: str) -> str:
+        """The id of the entity whose token it is, "" for one of nobody's. `Denied` where the token has ended."""
+        path = "auth/token/lookup-self"
+
+        def ask() -> str:
+            data = self._json(self._checked(self._send("GET", path, token), "GET", path)).get("data")
+            return str(data.get("entity_id") or "") if isinstance(data, dict) else ""
+
+        return self._call("lookup", ask, repeat=True)
+
     def _login(self, path: str, body: Mapping[str, str], who: str) -> VaultToken:
         response = self._send("POST", path, "", body)
         if response.status_code in (400, 403):

@@ -38,4 +38,7 @@ class Elevation:
     worker's token asks, such as `system:serviceaccount:pilothouse:pilothouse`. "": nobody does, bindings stand."""
 
     account: str = ""
+    vault_secret_file: str = ""
+    """Where Vault signs: the file on the worker's machine with what it logs in with there, to write the roles of
+    requests."""
     place: Place = field(default=NOWHERE, compare=False, repr=False)

@@ -93,6 +93,12 @@ class ContextList(BaseModel):
 
 class ClaimIn(In):
     csr: str = Field(max_length=20_000, description="PKCS 10 in PEM; only its public key is used.")
+    vault_token: str = Field(
+        default="",
+        max_length=1_000,
+        repr=False,
+        description="The caller's own token at the cluster's Vault, where that signs. It is used once and not kept.",
+    )
 
 
 class IssuedOut(BaseModel):
@@ -268,11 +274,15 @@ describe(
 )
 
 
+def _check_way(vault_token: str) -> None:
+    if vault_token and not is_private():
+        raise Invalid("a token of Vault came over a connection that is not encrypted", "use the portal's https address")
+
+
 @blueprint.post("/certificates")
 def certificate() -> Response:
     given = body_of(CertificateIn)
-    if given.vault_token and not is_private():
-        raise Invalid("a token of Vault came over a connection that is not encrypted", "use the portal's https address")
+    _check_way(given.vault_token)
     return _issued(
         access.certificate(
             desk(),
@@ -396,7 +406,9 @@ describe(
 
 @blueprint.post("/requests/<id>/claim")
 def claim(id: str) -> Response:
-    return _issued(access.claim(desk(), live().platform, token(), id, body_of(ClaimIn).csr))
+    given = body_of(ClaimIn)
+    _check_way(given.vault_token)
+    return _issued(access.claim(desk(), live().platform, token(), id, given.csr, given.vault_token))
 
 
 describe(

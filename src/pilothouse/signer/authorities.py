@@ -12,10 +12,11 @@ from pathlib import Path
 
 from cryptography import x509
 
+from pilothouse.access import vault_elevation
 from pilothouse.access.certificates import Template
 from pilothouse.clients.vault import VaultClient
 from pilothouse.platform.model import Cluster, Endpoint, Platform
-from pilothouse.problems import Invalid, Unavailable, one_of
+from pilothouse.problems import Denied, Invalid, Unavailable, one_of
 from pilothouse.signer.keys import publish
 from pilothouse.workflows.issuance import Authorities, Voucher
 
@@ -67,8 +68,21 @@ class VaultAuthorities:
         declared = self._declared(cluster)
         client = self._client(declared)
         seconds = int((template.not_after - template.now).total_seconds())
-        text = client.sign(voucher.token, declared.authority.mount, voucher.role, voucher.csr, template.user, seconds)
+        role = voucher.role or self._role_of_request(client, voucher, declared.name)
+        text = client.sign(voucher.token, declared.authority.mount, role, voucher.csr, template.user, seconds)
         return _parsed(text, client.url)
+
+    @staticmethod
+    def _role_of_request(client: VaultClient, voucher: Voucher, cluster: str) -> str:
+        """The role that the worker wrote for the request: it carries the entity of whose token it is."""
+        entity = client.entity(voucher.token)
+        try:
+            return vault_elevation.role_name(entity, voucher.request)
+        except ValueError as failure:
+            raise Denied(
+                f"the token that came with the request is nobody's at the Vault of {cluster}",
+                "log in there again: `pilothouse access login`",
+            ) from failure
 
     def _client(self, cluster: Cluster) -> VaultClient:
         """One for each address, so that its connections are used again."""

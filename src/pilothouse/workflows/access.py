@@ -27,7 +27,7 @@ from pilothouse.store import grants as grant_rows
 from pilothouse.store import locks as lock_rows
 from pilothouse.workflows import elevation_state
 from pilothouse.workflows.elevation_state import Shown
-from pilothouse.workflows.issuance import no_elevation
+from pilothouse.workflows.issuance import check_elevation
 
 
 class Signer(Protocol):
@@ -201,10 +201,10 @@ def api_server(platform: Platform, cluster: str) -> ApiServer:
         )
 
 
-def claim(desk: Desk, platform: Platform, token: str, grant_id: str, csr: str) -> Issued:
+def claim(desk: Desk, platform: Platform, token: str, grant_id: str, csr: str, vault_token: str = "") -> Issued:
     """The certificate of an approved request; the signer decides, once. Who approved it is told, and everybody of that
-    of a break-glass."""
-    found = desk.signer.sign(token, csr, grant_id=grant_id, address=desk.caller)
+    of a break-glass. `vault_token` is the caller's own at the cluster's Vault, where that signs."""
+    found = desk.signer.sign(token, csr, grant_id=grant_id, vault_token=vault_token, address=desk.caller)
     grant = grant_rows.get(desk.store, grant_id)
     if grant and grant.break_glass:
         tell_everybody(desk, platform, grant, "claimed")
@@ -264,8 +264,7 @@ def request(
     lock_rows.require_unlocked(desk.store, (person.user,), now)
     if cluster not in platform.clusters:
         raise Invalid(f"there is no cluster `{cluster}`", one_of(platform.clusters))
-    if platform.clusters[cluster].authority.backend == "vault":
-        raise no_elevation(profile, cluster)  # nobody should agree to what can then not be signed
+    check_elevation(profile, platform.clusters[cluster])  # nobody should agree to what can then not be signed
     lasts = seconds or profile.lifetime
     grant = grants.request(desk.new_id(), person.user, profile, cluster, reason, lasts, now, ticket)
     grant_rows.add(desk.store, grant)

@@ -30,6 +30,7 @@ from pilothouse.store.elevations import State as Bound
 from pilothouse.store.jobs import JobState
 from pilothouse.workflows import fence_watch, live
 from pilothouse.workflows.elevation_state import JOB
+from pilothouse.workflows.vault_elevation import Opening, Vaults, roles_of, worker_roles
 
 if TYPE_CHECKING:
     from pilothouse.workflows.upkeep import Upkeep
@@ -74,13 +75,13 @@ class Done:
     why: str = ""
 
 
-def run(upkeep: Upkeep, reach: Reach = live.worker_api) -> Result:
+def run(upkeep: Upkeep, reach: Reach = live.worker_api, vaults: Vaults = worker_roles) -> Result:
     """Do what is due, and plan the next run for the moment at which the next elevation ends."""
     now, store = upkeep.clock(), upkeep.store
     held = [(item, grant_rows.get(store, item.grant_id)) for item in elevations.unfinished(store)]
     standing = [grant for item, grant in held if _is_claimed(item, grant, now) and grant is not None]
     due = [(item, grant) for item, grant in held if item.state is Bound.WANTED or not _is_claimed(item, grant, now)]
-    done = _carry_out(upkeep, due, reach, now) if due else []
+    done = _carry_out(upkeep, due, reach, vaults, now) if due else []
     for one in done:
         _record(upkeep, one, upkeep.clock())
     _plan(upkeep, standing, done, now)
@@ -103,7 +104,9 @@ def _plan(upkeep: Upkeep, standing: Iterable[Grant], done: Iterable[Done], now: 
 # ---------------------------------------------------------------- on the clusters
 
 
-def _carry_out(upkeep: Upkeep, due: list[tuple[Elevation, Grant | None]], reach: Reach, now: datetime) -> list[Done]:
+def _carry_out(
+    upkeep: Upkeep, due: list[tuple[Elevation, Grant | None]], reach: Reach, vaults: Vaults, now: datetime
+) -> list[Done]:
     platform = _platform(upkeep, [grant for item, grant in due if _is_claimed(item, grant, now) and grant is not None])
     works: dict[str, list[Work]] = {}
     done: list[Done] = []
@@ -121,7 +124,11 @@ def _carry_out(upkeep: Upkeep, due: list[tuple[Elevation, Grant | None]], reach:
             elevations.gone(upkeep.store, item, None, now, f"cluster {item.cluster} is declared no more")
         else:
             done.append(Done(work, why=f"cluster {item.cluster} is declared no more"))
-    calls = {name: partial(_on_cluster, reach, platform, platform.clusters[name], mine) for name, mine in works.items()}
+    content = upkeep.opened().loaded.content
+    calls = {}
+    for name, mine in works.items():
+        roles = roles_of(vaults, platform.clusters[name], content)
+        calls[name] = partial(_on_cluster, reach, platform, platform.clusters[name], mine, roles)
     for name, answer in together(calls, DEADLINE).items():
         if isinstance(answer, PilothouseError):
             done += [Done(work, why=answer.message) for work in works[name]]
@@ -148,18 +155,31 @@ def _wanted(platform: Platform, item: Elevation, grant: Grant) -> tuple[dict[str
     return found
 
 
-def _on_cluster(reach: Reach, platform: Platform, cluster: Cluster, works: list[Work]) -> list[Done]:
+def _on_cluster(
+    reach: Reach, platform: Platform, cluster: Cluster, works: list[Work], roles: Opening | None
+) -> list[Done]:
     with closing(reach(cluster)) as server:
         fenced = partial(fence_watch.require, server, platform, cluster)
-        return [_one(server, work, fenced) for work in works]
+        return [_one(server, work, fenced, roles) for work in works]
 
 
-def _one(server: Server, work: Work, fenced: Callable[[], None]) -> Done:
+def _one(server: Server, work: Work, fenced: Callable[[], None], roles: Opening | None) -> Done:
+    """Where Vault signs, the role under which it does is made before the binding and removed after it: without the
+    binding it is good for nothing."""
+    request = work.item.grant_id
     try:
         if work.wanted is None:
-            return Done(work, unbind(server, work.item.grant_id))
+            gone = unbind(server, request)
+            if roles is not None:
+                with roles() as hand:
+                    gone += hand.remove(request)
+            return Done(work, gone)
         fenced()  # right before, each time: what takes rights away needs no fence
-        return Done(work, bind(server, work.wanted))
+        if roles is None or work.grant is None:
+            return Done(work, bind(server, work.wanted))
+        with roles() as hand:
+            made = hand.make(request, work.grant.user)
+        return Done(work, (*bind(server, work.wanted), made))
     except PilothouseError as failure:
         return Done(work, why=failure.message)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pilothouse.access import elevation
@@ -26,6 +27,7 @@ from pilothouse.store.jobs import JobState
 from pilothouse.workflows import fence_watch, live
 from pilothouse.workflows.elevation import ACTOR, KINDS, Reach, Result, Server, named
 from pilothouse.workflows.elevation_state import wake
+from pilothouse.workflows.vault_elevation import Vaults, roles_of, worker_roles
 
 if TYPE_CHECKING:
     from pilothouse.workflows.upkeep import Upkeep
@@ -37,7 +39,7 @@ _ODD = (Verdict.UNKNOWN, Verdict.CHANGED)
 """What only somebody else can have done: these are findings even where they were mended."""
 
 
-def run(upkeep: Upkeep, reach: Reach = live.worker_api) -> Result:
+def run(upkeep: Upkeep, reach: Reach = live.worker_api, vaults: Vaults = worker_roles) -> Result:
     """Look at every cluster that the worker has credentials for. One that does not answer holds up no other."""
     platform = upkeep.opened().loaded.platform
     clusters = [cluster for cluster in platform.clusters.values() if live.is_read(cluster)]
@@ -45,13 +47,16 @@ def run(upkeep: Upkeep, reach: Reach = live.worker_api) -> Result:
     removed = 0
     for cluster in clusters:
         problems, count = _on_cluster(upkeep, platform, cluster, reach)
+        roles, gone = _roles(upkeep, cluster, vaults)
+        problems += roles
+        count += gone
         fresh = upkeep.find(SOURCE, cluster.name, problems)
         _tell(upkeep, cluster, [item for item in fresh if item.code in PAGES])
         found += problems
         removed += count
     if not clusters:
         return JobState.OK, "no cluster names a token that lies here"
-    said = f"{len(clusters)} clusters looked at, {removed} bindings removed"
+    said = f"{len(clusters)} clusters looked at, {removed} bindings and roles removed"
     return (JobState.PROBLEMS if found else JobState.OK), said + (f"; {found[0].message}" if found else "")
 
 
@@ -74,6 +79,33 @@ def _on_cluster(upkeep: Upkeep, platform: Platform, cluster: Cluster, reach: Rea
     seen = {elevation.request_of(item) for item in present}
     problems += [_missing(upkeep, cluster, standing[id]) for id in _taken_away(upkeep, cluster, standing, seen)]
     return problems, count
+
+
+def _roles(upkeep: Upkeep, cluster: Cluster, vaults: Vaults) -> tuple[list[Problem], int]:
+    """What stands in the cluster's Vault for no request that is claimed is removed."""
+    opening = roles_of(vaults, cluster, upkeep.opened().loaded.content)
+    if opening is None or not cluster.elevation.vault_secret_file:
+        return [], 0
+    gone = []
+    try:
+        with opening() as roles:
+            for said in roles.sweep(partial(grant_rows.get, upkeep.store), upkeep.clock):
+                gone.append(said)
+                message = f"{said} was removed from the Vault of {cluster.name}: no claimed request names it"
+                events.record(
+                    upkeep.store, Event(upkeep.clock(), "elevation.role-removed", ACTOR, cluster.name, message, data={})
+                )
+    except PilothouseError as failure:
+        return [
+            warning(
+                "access/elevation-unseen",
+                f"the roles of requests in the Vault of {cluster.name} could not be looked at: {failure.message}",
+                cluster.place,
+                failure.hint,
+                cluster=cluster.name,
+            )
+        ], len(gone)
+    return [], len(gone)
 
 
 def _tell(upkeep: Upkeep, cluster: Cluster, fresh: list[Problem]) -> None:

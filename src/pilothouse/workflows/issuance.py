@@ -24,7 +24,7 @@ from pilothouse.access.grants import Grant, State
 from pilothouse.access.ledger import Entry, Head
 from pilothouse.access.permissions import Action, Decision, Person, may
 from pilothouse.access.words import duration
-from pilothouse.platform.model import AccessProfile, Platform, Scope
+from pilothouse.platform.model import AccessProfile, Cluster, Platform, Scope
 from pilothouse.problems import Denied, Invalid, PilothouseError, Unavailable, nearest, one_of
 from pilothouse.store import Connection, Store, elevations, sessions
 from pilothouse.store import certificates as certificate_rows
@@ -48,12 +48,14 @@ SKEW = timedelta(seconds=60)
 class Voucher:
     """What Vault wants to see: the signing request itself, the role to sign under, and the engineer's own token.
 
-    The embedded authorities need none of it. It shows in no text.
+    Without a role it is for the `request` that was claimed, which has one of its own. The embedded authorities need
+    none of it. It shows in no text.
     """
 
     csr: str = field(default="", repr=False)
     role: str = ""
     token: str = field(default="", repr=False)
+    request: str = ""
 
 
 class Authorities(Protocol):
@@ -146,7 +148,7 @@ class Issuance:
         by_vault = platform.clusters[cluster].authority.backend == "vault"
         teams = _teams(platform, person, profile, cluster, ask.team)
         if by_vault:
-            _check_vault(profile, cluster, teams, ask.vault_token)
+            _check_vault(profile, platform.clusters[cluster], teams, ask)
         binds = bool(ask.grant_id) and platform.clusters[cluster].binds_requests
         template = Template(
             user=person.user,
@@ -165,8 +167,9 @@ class Issuance:
                 # Before the signature: a cluster that does not bind costs the person nothing but another claim.
                 elevation_state.wake(self.store, person.user, self.clock())
                 elevation_state.wait_until_bound(self.store, ask.grant_id, cluster, self.pause)
-            role = vault_names.role_name(profile, teams[0] if teams else "") if by_vault else ""
-            leaf = self.authorities.sign(cluster, template, Voucher(ask.csr, role, ask.vault_token))
+            role = vault_names.role_name(profile, teams[0] if teams else "") if by_vault and not binds else ""
+            voucher = Voucher(ask.csr, role, ask.vault_token, ask.grant_id)
+            leaf = self.authorities.sign(cluster, template, voucher)
             latest = template.not_after + (SKEW if by_vault else timedelta())
             differences = certificates.verify_issued(leaf, replace(template, not_after=latest), authority)
             if differences:
@@ -404,27 +407,32 @@ def _check_clocks(grant: Grant, now: datetime) -> None:
         )
 
 
-def _check_vault(profile: AccessProfile, cluster: str, teams: tuple[str, ...], token: str) -> None:
+def _check_vault(profile: AccessProfile, cluster: Cluster, teams: tuple[str, ...], ask: Ask) -> None:
     """What Vault cannot sign is said before anything is recorded."""
     if profile.elevated:
-        raise no_elevation(profile, cluster)
-    if len(teams) > 1:
+        check_elevation(profile, cluster)
+    elif len(teams) > 1:
         raise Invalid(
-            f"Vault signs one group at a time on cluster {cluster}: for which of your teams?",
-            f"pilothouse access cert {profile.name} --cluster {cluster} --team {teams[0]}; {one_of(teams)}",
+            f"Vault signs one group at a time on cluster {cluster.name}: for which of your teams?",
+            f"pilothouse access cert {profile.name} --cluster {cluster.name} --team {teams[0]}; {one_of(teams)}",
         )
-    if not token:
+    if not ask.vault_token:
+        again = f"claim {ask.grant_id}" if ask.grant_id else f"cert {profile.name} --cluster {cluster.name}"
         raise Denied(
-            f"Vault signs for cluster {cluster}, and no login there came with the request",
-            f"pilothouse access login && pilothouse access cert {profile.name} --cluster {cluster}",
+            f"Vault signs for cluster {cluster.name}, and no login there came with the request",
+            f"pilothouse access login && pilothouse access {again}",
         )
 
 
-def no_elevation(profile: AccessProfile, cluster: str) -> Invalid:
-    """An elevated profile has no role in Vault that stands, and none can be made for one request yet."""
-    return Invalid(
-        f"elevation is not available on cluster {cluster}, whose authority is Vault",
-        f"{profile.name} can be had on clusters with an embedded authority; use your break-glass access otherwise",
+def check_elevation(profile: AccessProfile, cluster: Cluster) -> None:
+    """`Invalid` where nobody could sign for a request: an elevated profile has no role in Vault that stands, and the
+    worker, which writes one for each request, has no login there."""
+    if cluster.authority.backend != "vault" or (cluster.binds_requests and cluster.elevation.vault_secret_file):
+        return
+    raise Invalid(
+        f"{profile.name} cannot be had on cluster {cluster.name}: Vault signs there, and the worker writes no roles for"
+        " requests",
+        "the platform team sets `elevation` with `account` and `vaultSecretFile` in the Cluster document",
     )
 
 

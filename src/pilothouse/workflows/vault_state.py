@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pilothouse.access import content as vault_content
-from pilothouse.access import vault
+from pilothouse.access import vault, vault_elevation
 from pilothouse.access.content import VaultContent
 from pilothouse.access.names import GroupName
 from pilothouse.inputs import Inputs
@@ -66,6 +66,7 @@ class Comparison:
         self.kubernetes_ca = kubernetes_ca.strip()
         self.pki = vault.mount(self.cluster, content)
         self.workloads = content.workload_mount.format(cluster=self.cluster.name)
+        self.approle = vault_elevation.mount(self.cluster.name)
         self.login = self.cluster.authority.login
         self.prefix = vault.prefix(self.cluster.name)
         self.members = vault.team_groups(inputs.platform, self.cluster, content)
@@ -96,10 +97,12 @@ class Comparison:
             if path != f"sys/mounts/{self.pki}":
                 yield from self._mount(path.removeprefix("sys/mounts/"))
         yield from self._kubernetes()
+        yield from self._approle()
         for start, compare in (
             ("sys/policies/acl/", self._policy),
             (f"{self.pki}/roles/", self._role),
             (f"auth/{self.workloads}/role/", self._role),
+            (f"auth/{self.approle}/role/", self._role),
             ("identity/group/name/", self._group),
         ):
             for path in sorted(path for path in self.wanted if path.startswith(start)):
@@ -203,6 +206,19 @@ class Comparison:
 
     # ------------------------------------------------------------ workloads
 
+    def _approle(self) -> Iterator[Change]:
+        path = f"sys/auth/{self.approle}"
+        if path not in self.wanted:
+            return
+        found = self.auths.get(f"{self.approle}/")
+        if found is None:
+            yield Change("create", path, body=self.wanted[path])
+        elif found.get("type") != "approle":
+            raise Conflict(
+                f"the auth mount `{self.approle}/` is of type {found.get('type')}, and approle is wanted",
+                "move that one: pilothouse changes nothing that it did not make",
+            )
+
     def _kubernetes(self) -> Iterator[Change]:
         path = f"sys/auth/{self.workloads}"
         if path not in self.wanted:
@@ -270,9 +286,9 @@ class Comparison:
                 yield Change("remove", path)
         if self.signs and f"{self.pki}/" in self.mounts:
             yield from self._gone_pki()
-        if f"{self.workloads}/" in self.auths:
-            for name in self.server.list(f"auth/{self.workloads}/role"):
-                path = f"auth/{self.workloads}/role/{name}"
+        for mount in (self.workloads, self.approle):
+            for name in self.server.list(f"auth/{mount}/role") if f"{mount}/" in self.auths else ():
+                path = f"auth/{mount}/role/{name}"
                 if path not in self.wanted:
                     policies = (self.server.read(path) or {}).get("token_policies") or ()
                     if policies and all(str(item).startswith(self.prefix) for item in policies):
@@ -287,8 +303,8 @@ class Comparison:
     def _gone_pki(self) -> Iterator[Change]:
         for name in self.server.list(f"{self.pki}/roles"):
             path = f"{self.pki}/roles/{name}"
-            if path in self.wanted:
-                continue
+            if path in self.wanted or vault_elevation.is_one(name):
+                continue  # those of requests are the worker's, who also removes them
             groups = [str(item) for item in (self.server.read(path) or {}).get("organization") or ()]
             if len(groups) == 1 and GroupName.parse(groups[0]) is not None:
                 yield Change("remove", path)

@@ -143,6 +143,10 @@ class ElevationModel(Strict):
     account: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9:._@/-]*$", max_length=253)] = Field(
         description="The worker's user on this cluster, such as system:serviceaccount:pilothouse:pilothouse"
     )
+    vault_secret_file: str | None = Field(
+        default=None,
+        description="Where Vault signs: file with what the worker logs in with at Vault (`access vault elevator`)",
+    )
 
 
 class LoggingModel(Strict):
@@ -228,7 +232,9 @@ class ClusterDocument(Strict):
                 for domain, addresses in sorted(spec.domain_addresses.items())
             },
             apply=spec.apply,
-            elevation=Elevation(spec.elevation.account, node.at("spec", "elevation"))
+            elevation=Elevation(
+                spec.elevation.account, spec.elevation.vault_secret_file or "", node.at("spec", "elevation")
+            )
             if spec.elevation
             else Elevation(),
             place=node.at("metadata", "name"),
