@@ -74,6 +74,7 @@ def test_what_an_engineers_token_may_do():
         "capabilities": ["update"],
         "allowed_parameters": {"csr": [], "common_name": [], "ttl": [], "exclude_cn_from_sans": ["true"]},
         "required_parameters": ["csr", "common_name", "exclude_cn_from_sans"],
+        "denied_parameters": {"exclude_cn_from_sans": [""]},
     }
 
 
@@ -282,17 +283,21 @@ def test_the_first_path_that_is_reached_is_told_with_the_rule_that_reaches_it():
     ]
 
 
+OUT = "exclude_cn_from_sans"
+
+
 def test_a_denied_path_reaches_nothing():
-    signs = PathRule("m/sign/r", ("update",), {"csr": ()}, required_parameters=("exclude_cn_from_sans",))
+    signs = PathRule("m/sign/r", ("update",), {"csr": ()}, required_parameters=(OUT,), denied_parameters={OUT: ("",)})
     denied = vault.Policy("p", (PathRule("sys/*", ("deny",)), signs))
     assert list(prove.engineer_policy(denied, "m", "r", ["m"], ["r"])) == []
 
 
 def test_a_parameter_that_may_be_left_out_is_found():
     policy = vault.Policy("p", (PathRule("m/sign/r", ("update",), {"csr": ()}),))
-    (found,) = prove.engineer_policy(policy, "m", "r", ["m"], ["r"])
-    assert found.code == "access/unsafe-vault-policy"
-    assert "leave exclude_cn_from_sans out" in found.message
+    left_out, empty = prove.engineer_policy(policy, "m", "r", ["m"], ["r"])
+    assert left_out.code == empty.code == "access/unsafe-vault-policy"
+    assert "leave exclude_cn_from_sans out" in left_out.message
+    assert "without a value" in empty.message
 
 
 @pytest.mark.parametrize(

@@ -303,14 +303,18 @@ class FakeVault(ThreadingHTTPServer):
 
     @staticmethod
     def _parameters(rule: dict[str, Any], body: dict[str, Any]) -> bool:
-        """Values are compared with their type: `true` is not `"true"`."""
+        """Values are compared with their type: `true` is not `"true"`. A text without anything passes by a list."""
         if set(rule.get("required_parameters") or ()) - set(body):
+            return False
+        denied: dict[str, list[Any]] = rule.get("denied_parameters") or {}
+        if any(value in denied.get(name, ()) for name, value in body.items()):
             return False
         allowed: dict[str, list[Any]] | None = rule.get("allowed_parameters")
         if allowed is None:
             return True
         return all(
-            name in allowed and (not allowed[name] or any(type(v) is type(value) and v == value for v in allowed[name]))
+            name in allowed
+            and (not allowed[name] or value == "" or any(type(v) is type(value) and v == value for v in allowed[name]))
             for name, value in body.items()
         )
 

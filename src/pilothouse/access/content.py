@@ -245,6 +245,7 @@ class _PathSpec(_Strict):
     capabilities: Annotated[list[str], Field(min_length=1)]
     allowed_parameters: dict[str, list[str]] | None = Field(default=None, alias="allowedParameters")
     required_parameters: list[str] = Field(default=[], alias="requiredParameters")
+    denied_parameters: dict[str, list[str]] = Field(default={}, alias="deniedParameters")
 
 
 class _PolicySpec(_Strict):
@@ -375,6 +376,7 @@ def _template(policy: _Policy, node: Node, problems: list[Problem]) -> PolicyTem
                 None if allowed is None else {key: tuple(values) for key, values in allowed.items()},
                 place,
                 tuple(spec.required_parameters),
+                {key: tuple(values) for key, values in spec.denied_parameters.items()},
             )
         )
     return PolicyTemplate(policy.metadata.name, policy.spec.subject, tuple(rules))

@@ -209,6 +209,7 @@ def signature_tries(user: str, not_after: str) -> Iterator[Try]:
         yield Try("alternative-names", _words(extra), extra)
     yield Try("name-as-alternative", "exclude_cn_from_sans left out", {"exclude_cn_from_sans": None})
     yield Try("name-as-alternative", "exclude_cn_from_sans=false", {"exclude_cn_from_sans": "false"})
+    yield Try("name-as-alternative", "exclude_cn_from_sans=''", {"exclude_cn_from_sans": ""})
     for further in (
         {"serial_number": "1"},
         {"user_ids": "0"},
@@ -232,6 +233,7 @@ def other_paths(role: str) -> tuple[tuple[str, str], ...]:
         ("sign-verbatim", f"issuer/default/sign-verbatim/{role}"),
         ("issuer", f"issuer/default/sign/{role}"),
         ("other-role", "sign/pilothouse-no-such-role"),
+        ("other-role", "sign/req_00000000-0000-4000-8000-000000000000_g-none"),  # another's, for a request
     )
 
 
@@ -240,6 +242,7 @@ def changing_paths(mount: str, role: str, login: str) -> tuple[tuple[str, str], 
     inside = (
         f"roles/{role}",
         "roles/pilothouse-self-test",
+        "roles/req_00000000-0000-4000-8000-000000000000_g-none",
         "root/generate/internal",
         "root/generate/exported",
         "root/sign-intermediate",

@@ -225,6 +225,14 @@ def _parameters(policy: Policy, sign: str) -> Iterable[Problem]:
                 item.place,
                 "add `requiredParameters: [csr, common_name, exclude_cn_from_sans]`",
             )
+        if _gives(item) and "" not in item.denied_parameters.get("exclude_cn_from_sans", ()):
+            yield error(
+                "access/unsafe-vault-policy",
+                f"the policy {policy.name} lets a request give exclude_cn_from_sans without a value, which passes by a"
+                " list of allowed ones: the name would become an alternative name too",
+                item.place,
+                'add `deniedParameters: {exclude_cn_from_sans: [""]}`',
+            )
 
 
 class SecretPaths:
