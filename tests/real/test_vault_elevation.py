@@ -221,10 +221,14 @@ def test_the_sweep_removes_what_no_living_request_names(site: Site, cluster: Clu
         for request in (*known, "g-unknown"):
             roles.make(request, "olga")
         site.root.write(f"{site.pki}/roles/req_by-hand", {"organization": "system:masters"})
-        gone = set(roles.sweep(known.get, lambda: now))
-        assert gone == {
-            *(f"PKI role req_{entity}_{name}" for name in {*known, "g-unknown"} - {"g-lives"}),
-            "PKI role req_by-hand",
+        another = vault_elevation.role_name(site.login("alice").entity, "g-lives")
+        site.root.write(f"{site.pki}/roles/{another}", {"organization": "ph:elev:g-lives"})
+        swept = {item.role.removeprefix("PKI role "): item.odd for item in roles.sweep(known.get, lambda: now)}
+        assert swept == {
+            **{f"req_{entity}_{name}": False for name in ("g-over", "g-waits", "g-late")},
+            **{f"req_{entity}_{name}": True for name in ("g-elsewhere", "g-unknown")},
+            "req_by-hand": True,
+            another: True,
         }
         assert roles.present() == (f"req_{entity}_g-lives",)
 

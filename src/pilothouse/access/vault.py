@@ -147,7 +147,11 @@ def policies_of_requests(platform: Platform, cluster: Cluster, content: VaultCon
             f"{prefix(cluster.name)}{vault_elevation.APPROLE}",
             vault_elevation.elevator_rules(pki, content, accessor) if accessor else (),
         ),
-        Policy(f"{prefix(cluster.name)}{REQUESTS}", _fill(content.policies_for("profile"), values)),
+        Policy(
+            f"{prefix(cluster.name)}{REQUESTS}",
+            # By the lookup the signer learns whose token it was given, which is the first part of the role's name.
+            (*_fill(content.policies_for("profile"), values), PathRule("auth/token/lookup-self", ("read",))),
+        ),
     )
 
 

@@ -86,17 +86,18 @@ def _roles(upkeep: Upkeep, cluster: Cluster, vaults: Vaults) -> tuple[list[Probl
     opening = roles_of(vaults, cluster, upkeep.opened().loaded.content)
     if opening is None or not cluster.elevation.vault_secret_file:
         return [], 0
-    gone = []
+    gone, problems = 0, []
     try:
         with opening() as roles:
-            for said in roles.sweep(partial(grant_rows.get, upkeep.store), upkeep.clock):
-                gone.append(said)
-                message = f"{said} was removed from the Vault of {cluster.name}: no claimed request names it"
+            for swept in roles.sweep(partial(grant_rows.get, upkeep.store), upkeep.clock):
+                gone += 1
+                message = f"{swept.role} was removed from the Vault of {cluster.name}: {swept.why}"
+                problems += [_foreign_role(cluster, message)] if swept.odd else []
                 events.record(
                     upkeep.store, Event(upkeep.clock(), "elevation.role-removed", ACTOR, cluster.name, message, data={})
                 )
     except PilothouseError as failure:
-        return [
+        problems.append(
             warning(
                 "access/elevation-unseen",
                 f"the roles of requests in the Vault of {cluster.name} could not be looked at: {failure.message}",
@@ -104,8 +105,18 @@ def _roles(upkeep: Upkeep, cluster: Cluster, vaults: Vaults) -> tuple[list[Probl
                 failure.hint,
                 cluster=cluster.name,
             )
-        ], len(gone)
-    return [], len(gone)
+        )
+    return problems, gone
+
+
+def _foreign_role(cluster: Cluster, message: str) -> Problem:
+    return error(
+        "access/elevation-role-changed",
+        message,
+        cluster.place,
+        "see Vault's audit log for who wrote it: nobody but the worker writes such roles",
+        cluster=cluster.name,
+    )
 
 
 def _tell(upkeep: Upkeep, cluster: Cluster, fresh: list[Problem]) -> None:

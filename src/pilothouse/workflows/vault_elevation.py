@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +35,15 @@ class Server(Protocol):
     def list(self, path: str) -> tuple[str, ...]: ...
     def write(self, path: str, body: dict[str, Any]) -> dict[str, Any]: ...
     def delete(self, path: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A role that was removed, for people, and why; `odd` where only somebody else can have written it."""
+
+    role: str
+    why: str
+    odd: bool
 
 
 class Roles:
@@ -68,18 +79,17 @@ class Roles:
         """The names of all roles of requests that are there, well-formed or not."""
         return tuple(name for name in self._server.list(f"{self._mount}/roles") if vault_elevation.is_one(name))
 
-    def sweep(self, grant_of: Callable[[str], Grant | None], now: Callable[[], Any]) -> Iterator[str]:
-        """Remove the roles whose request is unknown, over, or on another cluster; each, for people."""
+    def sweep(self, grant_of: Callable[[str], Grant | None], now: Callable[[], datetime]) -> Iterator[Swept]:
+        """Remove every role that may not stand."""
         for name in self.present():
             # Read after the list: a role is written after its claim was written down, so its request is known.
             grant = grant_of(vault_elevation.request_of(name))
-            stands = (
-                grant is not None
-                and grant.cluster == self._cluster.name
-                and settle(grant, now()).state is State.CLAIMED
-            )
-            if not stands:
-                yield self._remove(name)
+            if grant is None or grant.cluster != self._cluster.name:
+                yield Swept(self._remove(name), "no request of that id is known for this cluster", True)
+            elif settle(grant, now()).state is not State.CLAIMED:
+                yield Swept(self._remove(name), "its request is over", False)
+            elif name != vault_elevation.role_name(self._entity(grant.user, self._accessor()), grant.id):
+                yield Swept(self._remove(name), f"it is for another than {grant.user}, who claimed that request", True)
 
     def _remove(self, name: str) -> str:
         self._server.delete(f"{self._mount}/roles/{name}")
