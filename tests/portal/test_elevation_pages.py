@@ -33,19 +33,27 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield app, world, fenced(world)
 
 
-def approved(world: World) -> str:
+def approved(world: World, cluster: str = "dev", id: str = "g-1") -> str:
     profile = world.declared().profiles["cluster-admin"]
     now = world.clock()
-    grant_rows.add(world.store, grants.request("g-1", "olga", profile, "dev", "repair the node", 1800, now))
-    grant_rows.change(
-        world.store, "g-1", lambda it: grants.approve(it, "pat", "", now), "pat", "elevation.approved", now
-    )
-    return "g-1"
+    grant_rows.add(world.store, grants.request(id, "olga", profile, cluster, "repair the node", 1800, now))
+    grant_rows.change(world.store, id, lambda it: grants.approve(it, "pat", "", now), "pat", "elevation.approved", now)
+    return id
 
 
 def text(response: Any, status: int = 200) -> str:
     assert response.status_code == status, response.get_data(as_text=True)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", response.get_data(as_text=True))).split())
+
+
+def test_where_vault_signs_a_claim_is_made_on_ones_own_machine(site: Site) -> None:
+    app, world, _ = site
+    olga = login(app, "olga")
+    page = text(olga.get(f"/access/requests/{approved(world, 'vaulted', 'g-2')}"))
+    assert "pilothouse access claim g-2" in page
+    assert "Vault signs for vaulted, with your own login there" in page
+    assert "Or paste a signing request" not in page
+    assert "Or paste a signing request" in text(olga.get(f"/access/requests/{approved(world)}"))
 
 
 def test_the_binding_is_there_and_gone(site: Site) -> None:

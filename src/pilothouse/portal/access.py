@@ -45,6 +45,8 @@ class Shown:
     may_claim: Any
     binding: Binding
     """How its binding stands on the cluster."""
+    by_vault: bool
+    """Whether Vault signs: with the claimer's own login there, which no page has."""
 
     @property
     def is_waiting(self) -> bool:
@@ -64,6 +66,7 @@ def _shown(grant: Grant) -> Shown:
         may(Action.GIVE_BACK, settled),
         may(Action.CLAIM, settled),
         access.on_cluster(store(), [settled], now())[settled.id],
+        grant.cluster in platform.clusters and platform.clusters[grant.cluster].authority.backend == "vault",
     )
 
 
