@@ -68,8 +68,8 @@ def ask(day: Day, profile: str = "cluster-admin") -> str:
     return id
 
 
-def elevated(day: Day, *arguments: str) -> subprocess.CompletedProcess[str]:
-    config = day.home / "pilothouse/kubeconfig" / f"{day.site.name}.cluster-admin.yaml"
+def elevated(day: Day, *arguments: str, profile: str = "cluster-admin") -> subprocess.CompletedProcess[str]:
+    config = day.home / "pilothouse/kubeconfig" / f"{day.site.name}.{profile}.yaml"
     return subprocess.run(
         [str(testbed.program("kubectl")), "--kubeconfig", str(config), *arguments],
         capture_output=True,
@@ -116,6 +116,18 @@ def test_elevated_allowed_given_back_refused(day: Day, upkeep: Upkeep) -> None:
         assert took < 1.5
         until(lambda: roles(day) == [], 3)
     assert {"elevation.bound", "elevation.given-back", "elevation.unbound"} <= set(day.kinds())
+
+
+def test_two_people_break_the_glass_with_their_own_logins_at_vault(day: Day, upkeep: Upkeep) -> None:
+    day.login("olga")
+    with working(upkeep):
+        id = ask(day, "glass")
+        assert "olga may act as glass" in day.run("access", "claim", id)
+        assert [vault_elevation.request_of(name) for name in roles(day)] == [id]
+        until(lambda: elevated(day, "get", "secrets", "-A", profile="glass").returncode == 0, 3)
+        day.run("access", "give-back", id)
+        until(lambda: roles(day) == [], 3)
+    assert {"break-glass.claimed", "break-glass.given-back", "elevation.unbound"} <= set(day.kinds())
 
 
 def _with_copy(day: Day) -> subprocess.CompletedProcess[str]:

@@ -68,6 +68,20 @@ spec:
   authority: {{backend: vault, mount: pki-{cluster}, login: {login}, commonName: {cluster} access}}
 {elevation}"""
 
+GLASS = """\
+---
+apiVersion: pilothouse.dev/v1
+kind: AccessProfile
+metadata: {name: glass}
+spec:
+  title: Break-glass
+  description: Everything, when nobody who approves can be reached.
+  scope: cluster
+  clusterRole: cluster-admin
+  elevated: true
+  breakGlass: {people: [olga, pat]}
+"""
+
 
 @dataclass
 class Day:
@@ -164,7 +178,7 @@ def vault_day(tmp_path: Path, vault: Any, slapd: Any, kube_api: Any, elevated: b
             login=site.login_mount,
             **_elevation(kube_api, tmp_path, elevated),
         )
-        (root / "platform.yaml").write_text(text, encoding="utf-8")
+        (root / "platform.yaml").write_text(text + (GLASS if elevated else ""), encoding="utf-8")
         branch = site.extra["branch"]
         if elevated:
             branch.add_user("pat", PASSWORD)
