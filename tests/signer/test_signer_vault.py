@@ -169,6 +169,13 @@ def test_what_vault_signs_wrongly_is_withheld(world: World, server: FakeVault, i
 def test_a_leaf_of_another_authority_is_withheld(world: World, server: FakeVault, issuance: Issuance) -> None:
     issuance.issue(ask(world, server))
     server.state.pki["pki-vaulted"].generate_root({"common_name": "another", "not_before_duration": "1h"})
+    with pytest.raises(Unavailable, match="was rotated a moment ago"):
+        issuance.issue(ask(world, server))
+    assert issuance.issue(ask(world, server)).user == "alice"  # the new one is known now
+    pki = server.state.pki["pki-vaulted"]
+    known = pki.pem()
+    pki.generate_root({"common_name": "a third", "not_before_duration": "1h"})
+    pki.pem = lambda: known  # type: ignore[method-assign]  # it signs with what is none of the mount's own
     with pytest.raises(Unavailable, match="not signed by the cluster's authority"):
         issuance.issue(ask(world, server))
 

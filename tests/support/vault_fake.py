@@ -148,6 +148,9 @@ class FakeVault(ThreadingHTTPServer):
         if mount and path == f"{mount}/ca/pem":
             pem = state.pki[mount].pem()
             return (200, pem) if pem else (204, None)
+        if mount and method == "LIST" and path == f"{mount}/issuers":  # of which a stand-in has one
+            ids = ["only"] if state.pki[mount].pem() else []
+            return 200, {"data": {"keys": ids, "key_info": {id: {"issuer_name": "pilothouse"} for id in ids}}}
         login = re.fullmatch(r"auth/(.+?)/login(?:/(.+))?", path)
         if login and method == "POST":
             return self._login(login[1], login[2] or "", body)

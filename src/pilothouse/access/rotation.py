@@ -82,6 +82,8 @@ class Rotation:
     other: Authority | None = None
     alive: int = 0
     last_ends: str = ""
+    backend: str = "embedded"
+    """Where the keys are: with the signer, or in Vault, where somebody takes the stages who may set Vault up."""
 
     @property
     def next(self) -> Step:

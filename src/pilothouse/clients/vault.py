@@ -164,8 +164,27 @@ class VaultClient:
 
     def authority(self, mount: str) -> str:
         """The PKI mount's own certificate in PEM, "" where it has none. Needs no token."""
-        path = f"{mount_path(mount)}/ca/pem"
+        return self._pem(f"{mount_path(mount)}/ca/pem")
 
+    def issuers(self, mount: str) -> dict[str, str]:
+        """Id → name ("" for none) of every authority of the PKI mount. Needs no token."""
+        path = f"{mount_path(mount)}/issuers"
+
+        def ask() -> dict[str, str]:
+            response = self._send("LIST", path, "")
+            if response.status_code == 404:
+                return {}
+            data = self._json(self._checked(response, "LIST", path)).get("data") or {}
+            info = data.get("key_info") or {}
+            return {str(id): str((info.get(id) or {}).get("issuer_name") or "") for id in data.get("keys") or ()}
+
+        return self._call("issuers", ask, repeat=True)
+
+    def issuer(self, mount: str, id: str) -> str:
+        """The certificate of one of them in PEM. Needs no token."""
+        return self._pem(f"{mount_path(mount)}/issuer/{name(ROLE, id, 'issuer')}/pem")
+
+    def _pem(self, path: str) -> str:
         def ask() -> str:
             response = self._send("GET", path, "")
             if response.status_code in (204, 404):

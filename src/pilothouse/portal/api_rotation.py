@@ -40,6 +40,7 @@ class RotationOut(BaseModel):
     other: AuthorityOfRotation | None = Field(description="The new one before `signing`, the old one in it.")
     alive: int = Field(description="Living certificates of the old one, in `signing`.")
     last_ends: str
+    backend: str = Field(description="embedded or vault: where the keys are.")
     steps: list[StepOut]
 
 
@@ -71,7 +72,13 @@ def seen(cluster: str) -> Response:
     return _out(rotating_signer().rotation(token(), cluster))
 
 
-describe("post", PATH, "Take the next stage of a rotation.", body=RotateIn, answer=RotationOut)
+describe(
+    "post",
+    PATH,
+    "Take the next stage of a rotation. Where Vault signs it is recorded, and `pilothouse access ca rotate` takes it.",
+    body=RotateIn,
+    answer=RotationOut,
+)
 
 
 @blueprint.post("/authorities/<cluster>/rotation")

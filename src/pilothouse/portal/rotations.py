@@ -58,7 +58,7 @@ def show(cluster: str) -> str:
     decision = may(Action.ADMINISTER)
     rotation: Mapping[str, Any] | None = None
     failure: PilothouseError | None = None
-    if decision and found.backend == "embedded":
+    if decision:
         try:
             rotation = rotating_signer().rotation(token(), cluster)
         except PilothouseError as error:
@@ -66,6 +66,7 @@ def show(cluster: str) -> str:
     stage = Stage(rotation["stage"]) if rotation else None
     following = FOLLOWS[stage] if stage else None
     flag = " --trusted" if following is Stage.SIGNING else ""
+    flag += " --platform PLATFORM --token-file FILE" if found.backend != "embedded" else ""
     return render_template(
         "access/rotation.html",
         authority=found,

@@ -73,12 +73,14 @@ def build(
     declared = Declared(root, time.monotonic)
     published = data / "authorities"
     embedded = EmbeddedAuthorities(keys or data / "signer", published, declared, utc_now, new_serial)
-    authorities = ByBackend(declared, embedded, VaultAuthorities(published, declared, time.monotonic))
+    vaults = VaultAuthorities(published, declared, time.monotonic)
+    authorities = ByBackend(declared, embedded, vaults)
     guarded = Guarded(authorities, declared, lambda: load(root).content, utc_now, time.monotonic, log)
     people = directory.from_file(data / "directory.yaml")
     look_up = people.look_up if people else None
     issuance = Issuance(store, declared, guarded, utc_now, new_serial, embedded.keep_head, look_up=look_up)
-    rotations = Rotations(store, declared, embedded, utc_now, embedded.keep_head, People(store, look_up))
+    known = People(store, look_up)
+    rotations = Rotations(store, declared, embedded, utc_now, embedded.keep_head, known, vaults.held)
     server = Server(socket or data / "signer.sock", issuance, log, group, guarded.report, rotations)
     for name, cluster in declared().clusters.items():
         if cluster.authority.backend == "embedded":

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pilothouse.access import vault_elevation
+from pilothouse.access import certificates, vault_elevation
 from pilothouse.access.certificates import Template
 from pilothouse.clients.vault import VaultClient
 from pilothouse.platform.model import Cluster, Endpoint, Platform
 from pilothouse.problems import Denied, Invalid, Unavailable, one_of
 from pilothouse.signer.keys import publish
+from pilothouse.workflows import vault_rotation
 from pilothouse.workflows.issuance import Authorities, Voucher
 
 CA_SECONDS = 30.0
@@ -43,17 +44,12 @@ class VaultAuthorities:
             since, known = self._known.get((client.url, mount), (0.0, None))
         if known is not None and self._monotonic() - since < CA_SECONDS:
             return known
-        text = client.authority(mount)
-        if not text:
-            raise Unavailable(
-                f"Vault at {client.url} has no authority in `{mount}`",
-                f"the platform team runs `pilothouse access vault apply {cluster}`",
-            )
-        found = _parsed(text, client.url)
+        held = self.held(cluster)
+        found = held.signs[0]
         with self._lock:
             self._known[client.url, mount] = (self._monotonic(), found)
         try:
-            publish(self._published, cluster, found)
+            publish(self._published, cluster, *held.trusted)
         except OSError as failure:
             raise Unavailable(
                 f"{self._published} cannot be written: {failure.strerror}", "is the disk full?"
@@ -61,7 +57,20 @@ class VaultAuthorities:
         return found
 
     def trusted(self, cluster: str) -> tuple[x509.Certificate, ...]:
-        return (self.certificate(cluster),)
+        self.certificate(cluster)  # which also lays them out
+        return self.held(cluster).trusted
+
+    def held(self, cluster: str) -> vault_rotation.Held:
+        """How far the rotation of the mount's authority is, as Vault has it now."""
+        declared = self._declared(cluster)
+        client, mount = self._client(declared), declared.authority.mount
+        found = vault_rotation.held(client, mount)
+        if found is None:
+            raise Unavailable(
+                f"Vault at {client.url} has no authority in `{mount}`",
+                f"the platform team runs `pilothouse access vault apply {cluster}`",
+            )
+        return found
 
     def sign(self, cluster: str, template: Template, voucher: Voucher) -> x509.Certificate:
         """The leaf that Vault signed for the holder of the voucher's token. What it says is verified by the caller."""
@@ -70,7 +79,20 @@ class VaultAuthorities:
         seconds = int((template.not_after - template.now).total_seconds())
         role = voucher.role or self._role_of_request(client, voucher, declared.name)
         text = client.sign(voucher.token, declared.authority.mount, role, voucher.csr, template.user, seconds)
-        return _parsed(text, client.url)
+        leaf = _parsed(text, client.url)
+        self._check_authority(declared, client, leaf)
+        return leaf
+
+    def _check_authority(self, cluster: Cluster, client: VaultClient, leaf: x509.Certificate) -> None:
+        """Another authority of the mount may sign since the certificate of this one was read."""
+        if certificates.is_signed_by(leaf, self.certificate(cluster.name)):
+            return
+        with self._lock:
+            self._known.pop((client.url, cluster.authority.mount), None)
+        if certificates.is_signed_by(leaf, self.certificate(cluster.name)):
+            raise Unavailable(
+                f"the authority of {cluster.name} was rotated a moment ago", "ask again: the new one is known now"
+            )
 
     @staticmethod
     def _role_of_request(client: VaultClient, voucher: Voucher, cluster: str) -> str:

@@ -54,6 +54,8 @@ class Rotations:
     clock: Callable[[], datetime]
     exported: Callable[[Head], None]
     people: People
+    in_vault: Callable[[str], Held] | None = None
+    """The authorities of a cluster for which Vault signs."""
 
     def see(self, token: str, cluster: str) -> Rotation:
         """How far it is, and so what the next run does. Raises our exceptions."""
@@ -89,6 +91,8 @@ class Rotations:
         now = self.clock()
         broken = {"broken": seen.alive} if to is Stage.AT_REST and seen.alive else {}
         self._record(person, cluster, f"authority.{_WORDS[to]}", _about(seen) | broken, now)
+        if platform.clusters[cluster].authority.backend != "embedded":
+            return seen  # recorded; the stage is taken by whoever asked, with a token that never comes here
         try:
             self.keys.turn(cluster, to)
         except PilothouseError as failure:
@@ -107,12 +111,13 @@ class Rotations:
         declared = platform.clusters.get(cluster)
         if declared is None:
             raise Invalid(f"there is no cluster `{cluster}`", one_of(platform.clusters))
-        if declared.authority.backend != "embedded":
-            raise Invalid(
-                f"the authority of {cluster} lies in Vault, where its mount holds several issuers",
-                "rotate it there: https://developer.hashicorp.com/vault/docs/secrets/pki/rotation-primitives",
-            )
-        held = self.keys.held(cluster)
+        backend = declared.authority.backend
+        if backend == "embedded":
+            held = self.keys.held(cluster)
+        elif self.in_vault is not None:
+            held = self.in_vault(cluster)
+        else:
+            raise Invalid(f"the authority of {cluster} lies in Vault, which is asked by the signer alone")
         alive: tuple[rows.Certificate, ...] = ()
         if held.shelf.stage is Stage.SIGNING and held.beside:
             old = held.beside[0]
@@ -125,6 +130,7 @@ class Rotations:
             _authority(held.beside[0]) if held.beside else None,
             len(alive),
             max(row.not_after for row in alive).isoformat() if alive else "",
+            backend,
         )
 
     def _record(self, person: Person, cluster: str, kind: str, data: dict[str, object], now: datetime) -> None:

@@ -13,6 +13,7 @@ from pilothouse.access import vault, vault_elevation
 from pilothouse.access.content import VaultContent
 from pilothouse.access.names import GroupName
 from pilothouse.inputs import Inputs
+from pilothouse.platform.model import Cluster
 from pilothouse.problems import Conflict, Problem, warning
 
 Body = Mapping[str, Any]
@@ -40,6 +41,19 @@ class Change:
     path: str
     differs: tuple[str, ...] = ()
     body: Body = field(default_factory=dict, repr=False)
+
+
+def root_body(cluster: Cluster) -> dict[str, Any]:
+    """What Vault is told to make the cluster's authority, or the one after it."""
+    return {
+        "common_name": cluster.authority.common_name,
+        "ttl": ROOT_TTL,
+        "not_before_duration": ROOT_BACKDATE,
+        "key_type": "ec",
+        "key_bits": 256,
+        "max_path_length": 0,
+        "exclude_cn_from_sans": True,
+    }
 
 
 def directory_group(server: Server, name: str, accessor: str) -> str:
@@ -144,16 +158,7 @@ class Comparison:
         yield Change(
             "create",
             f"{mount}/root/generate/internal",
-            body={
-                "common_name": self.cluster.authority.common_name,
-                "issuer_name": "pilothouse",
-                "ttl": ROOT_TTL,
-                "not_before_duration": ROOT_BACKDATE,
-                "key_type": "ec",
-                "key_bits": 256,
-                "max_path_length": 0,
-                "exclude_cn_from_sans": True,
-            },
+            body={**root_body(self.cluster), "issuer_name": "pilothouse"},
         )
 
     # ------------------------------------------------------------ roles and policies
